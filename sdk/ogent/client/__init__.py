@@ -1,0 +1,1 @@
+"""An asynchronous Python client for an Ogent controller."""
