@@ -1,0 +1,1 @@
+"""Use cases of the controller, and the ports through which they reach the outside."""

@@ -1,0 +1,26 @@
+"""Stored output, read by cursor."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from app.domain.ids import CommandId
+from app.domain.models.output import Chunk, Stream
+
+
+class OutputLog(Protocol):
+    """Chunks of commands as they were stored; written by the command repository alone."""
+
+    async def read(
+        self, command_id: CommandId, *, from_seq: int, max_bytes: int
+    ) -> Sequence[Chunk]:
+        """Consecutive chunks from `from_seq` on: at least one where there is one.
+
+        More are added while they stay within `max_bytes` together.
+        """
+        ...
+
+    async def read_stream(
+        self, command_id: CommandId, stream: Stream, *, start: int, end: int
+    ) -> Sequence[bytes]:
+        """The bytes of one stream from `start` to before `end`, in pieces, as far as stored."""
+        ...

@@ -1,0 +1,169 @@
+"""Where aggregates are kept.
+
+A change is a function over the aggregate. The repository loads it, calls the function and stores
+the outcome in one transaction; when the call returns, it is durable. The function may run in
+another thread and must touch nothing but the aggregate; what it raises undoes the change and
+reaches the caller. Changes of one aggregate happen one after the other, in the order of the calls.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from app.domain.ids import AgentId, CommandId, ControlId, TokenId, UserName
+from app.domain.models.agent import Agent
+from app.domain.models.command import Command
+from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
+from app.domain.models.states import State
+from app.domain.models.user import NamedToken, User
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandFilter:
+    """Which commands a list holds; `agent_ids` None means any agent."""
+
+    agent_ids: Sequence[AgentId] | None = None
+    states: Sequence[State] | None = None
+    requester: UserName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A requester's word for one submission; `fingerprint` tells whether a repeat is the same."""
+
+    requester: UserName
+    key: str
+    fingerprint: str
+
+
+class CommandRepository(Protocol):
+    """Commands, their orders and, as they grow, their output."""
+
+    async def add(
+        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+    ) -> CommandId:
+        """Store a new command with its order, and return its id.
+
+        When `key` was used before, nothing is stored: the id of the first command comes back, or
+        IdempotencyConflict is raised where the fingerprint differs.
+        """
+        ...
+
+    async def get(self, command_id: CommandId) -> Command:
+        """One command; raises CommandNotFound."""
+        ...
+
+    async def change(
+        self,
+        command_id: CommandId,
+        change: Callable[[Command], None],
+        *,
+        epoch: int | None = None,
+    ) -> Command:
+        """Change one command and store the chunks it took; see the module.
+
+        Raises CommandNotFound; raises StaleSession, before the change, when `epoch` is given and
+        is not that of its agent's newest session.
+        """
+        ...
+
+    async def request(
+        self, command_id: CommandId, control: PendingControl, change: Callable[[Command], bool]
+    ) -> Command:
+        """Change one command and, where `change` gives True, keep `control` for its agent."""
+        ...
+
+    async def page(
+        self, wanted: CommandFilter, *, before: CommandId | None, limit: int
+    ) -> list[Command]:
+        """At most `limit` commands, newest first, all older than `before`."""
+        ...
+
+    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
+        """Every command that is not final, of one agent or of all, oldest first."""
+        ...
+
+    async def count_unfinished(self) -> dict[AgentId, int]:
+        """How many commands of each agent are not final; agents without any are absent."""
+        ...
+
+    async def queued_runs(
+        self, agent_id: AgentId, *, after: CommandId | None, limit: int
+    ) -> list[QueuedRun]:
+        """Run orders of the agent's queued commands, oldest first."""
+        ...
+
+    async def pending_controls(self, agent_id: AgentId) -> list[PendingControl]:
+        """Control orders that the agent has not acknowledged, oldest first."""
+        ...
+
+    async def drop_control(self, control_id: ControlId) -> None:
+        """Forget a control order: it was acknowledged. A repeat changes nothing."""
+        ...
+
+
+class AgentRepository(Protocol):
+    """Agents that have ever registered."""
+
+    async def get(self, agent_id: AgentId) -> Agent:
+        """One agent; raises AgentNotFound."""
+        ...
+
+    async def all(self) -> list[Agent]:
+        """Every agent, by id."""
+        ...
+
+    async def change(
+        self, agent_id: AgentId, change: Callable[[Agent], None], *, create: bool = False
+    ) -> Agent:
+        """Change one agent; see the module. Raises AgentNotFound unless `create`."""
+        ...
+
+    async def release_all(self, *, at: datetime) -> None:
+        """End every session: this controller has just started, and none can be open."""
+        ...
+
+    async def remove(self, agent_id: AgentId) -> None:
+        """Forget an agent; raises AgentNotFound."""
+        ...
+
+
+class UserRepository(Protocol):
+    """Accounts and named tokens."""
+
+    async def add(self, user: User) -> None:
+        """Store a new account; raises UserExists."""
+        ...
+
+    async def get(self, name: UserName) -> User:
+        """One account; raises UserNotFound."""
+        ...
+
+    async def all(self) -> list[User]:
+        """Every account, by name."""
+        ...
+
+    async def replace(self, user: User) -> None:
+        """Store a changed account; raises UserNotFound."""
+        ...
+
+    async def remove(self, name: UserName) -> None:
+        """Delete an account and its tokens; raises UserNotFound, LastAdministrator."""
+        ...
+
+    async def add_token(self, token: NamedToken) -> None:
+        """Store a named token."""
+        ...
+
+    async def tokens(self, owner: UserName) -> list[NamedToken]:
+        """The owner's named tokens, oldest first."""
+        ...
+
+    async def token_by_digest(self, digest: str) -> NamedToken | None:
+        """The token with this digest, if there is one."""
+        ...
+
+    async def remove_token(self, owner: UserName, token_id: TokenId) -> None:
+        """Delete a named token; raises TokenNotFound."""
+        ...

@@ -1,0 +1,97 @@
+"""Take what an agent reports about one command: its beginning, its output, its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.application.event_bus import EventBus
+from app.application.ports.clock import Clock
+from app.application.ports.repositories import CommandRepository
+from app.domain.errors import CommandNotFound, OutputGap
+from app.domain.ids import CommandId
+from app.domain.models.agent import Session
+from app.domain.models.command import Beginning, Command, Outcome, StopFailure
+from app.domain.models.output import Chunk, OutputTotals
+from app.domain.models.states import State
+
+
+@dataclass(frozen=True, slots=True)
+class StateReport:
+    """The command is in `state` on its agent; `beginning` once a process exists."""
+
+    state: State
+    beginning: Beginning | None = None
+    stop_failure: StopFailure | None = None
+
+
+Report = StateReport | Chunk | Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is durably stored of a command after its reports.
+
+    `is_known` is false for a command that is not this agent's; `is_settled` says that the
+    outcome was taken, now or before.
+    """
+
+    stored: OutputTotals
+    is_settled: bool
+    is_known: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordReports:
+    """Apply an agent's reports about one command, in order, in one transaction.
+
+    Repeats change nothing. A chunk that leaves a gap ends the taking: what is stored, as it comes
+    back, tells the agent from where to send again. Raises StaleSession for an older session.
+    """
+
+    commands: CommandRepository
+    bus: EventBus
+    clock: Clock
+
+    async def __call__(
+        self, session: Session, command_id: CommandId, reports: Sequence[Report]
+    ) -> Recorded:
+        """Store what can be stored, announce it, and say what is stored now."""
+
+        def apply(command: Command) -> None:
+            if command.agent_id != session.agent_id:
+                raise CommandNotFound(f"there is no command {command_id} for {session.agent_id}")
+            self._apply(command, reports)
+
+        try:
+            command = await self.commands.change(command_id, apply, epoch=session.epoch)
+        except CommandNotFound:
+            return Recorded(OutputTotals(), is_settled=False, is_known=False)
+        self.bus.publish(command.pull_events())
+        return Recorded(command.stored, is_settled=command.is_final)
+
+    def _apply(self, command: Command, reports: Sequence[Report]) -> None:
+        now = self.clock.now()
+        for report in reports:
+            if isinstance(report, Chunk):
+                try:
+                    command.append(report)
+                except OutputGap:
+                    return
+            elif isinstance(report, Outcome):
+                command.settle(report, at=now)
+            else:
+                _apply_state(command, report, self.clock)
+
+
+def _apply_state(command: Command, report: StateReport, clock: Clock) -> None:
+    now = clock.now()
+    if command.is_final:
+        return
+    if report.beginning is not None:
+        command.begin(report.beginning, at=now)
+    else:
+        command.acknowledge(at=now)
+    if report.stop_failure is not None:
+        command.stop_failure = report.stop_failure
+    moves_between = {State.RUNNING, State.PAUSED}
+    if command.state is not report.state and {command.state, report.state} <= moves_between:
+        command.move(report.state, at=now)

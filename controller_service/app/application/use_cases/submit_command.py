@@ -1,0 +1,120 @@
+"""Accept a command."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from app.application.authorization import Verb, authorize
+from app.application.event_bus import EventBus
+from app.application.ports.clock import Clock
+from app.application.ports.repositories import (
+    AgentRepository,
+    CommandRepository,
+    IdempotencyKey,
+)
+from app.application.ports.security import OrderSealer
+from app.domain.ids import AgentId, CommandId
+from app.domain.models.agent import Agent
+from app.domain.models.command import Command
+from app.domain.models.command_line import CommandLine
+from app.domain.models.order import RunOrder
+from app.domain.models.user import Principal
+
+EXPIRES_DEFAULT_S: Final = 60.0
+EXPIRES_QUEUED_DEFAULT_S: Final = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What somebody wants run, where, and how long it may wait for its agent."""
+
+    principal: Principal
+    agent_id: AgentId
+    line: CommandLine
+    execution_target: str = "auto"
+    timeout_s: float | None = None
+    may_wait: bool = False
+    expires_in_s: float | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def start_within_s(self) -> float:
+        """After how many seconds it must not be started any more."""
+        if self.expires_in_s is not None:
+            return self.expires_in_s
+        return EXPIRES_QUEUED_DEFAULT_S if self.may_wait else EXPIRES_DEFAULT_S
+
+    def fingerprint(self) -> str:
+        """The same for the same request, whoever waits for it and however long."""
+        line = self.line
+        body = [self.agent_id, line.text, dict(line.env), line.cwd, line.stdin]
+        body += [self.execution_target, self.timeout_s, self.may_wait, self.expires_in_s]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitCommand:
+    """Accept a command for an agent; the dispatcher, woken by CommandQueued, delivers it.
+
+    Raises AgentNotFound, Denied, AgentOffline or IdempotencyConflict; nothing is stored then.
+    """
+
+    agents: AgentRepository
+    commands: CommandRepository
+    sealer: OrderSealer
+    bus: EventBus
+    clock: Clock
+    new_id: Callable[[], str]
+    max_output_bytes: int
+
+    async def __call__(self, wanted: Submission) -> CommandId:
+        """Store the command, announce it, and return its id; a repeat returns the first one's."""
+        agent = await self.agents.get(wanted.agent_id)
+        authorize(wanted.principal, Verb.EXECUTE, agent)
+        if not wanted.may_wait:
+            agent.require_online()
+        command, order = self._command(wanted, agent)
+        key = self._key(wanted)
+        stored = await self.commands.add(command, self.sealer.seal_run(order), key)
+        if stored == command.id:
+            command.announce()
+            self.bus.publish(command.pull_events())
+        return stored
+
+    def _key(self, wanted: Submission) -> IdempotencyKey | None:
+        if wanted.idempotency_key is None:
+            return None
+        return IdempotencyKey(wanted.principal.name, wanted.idempotency_key, wanted.fingerprint())
+
+    def _command(self, wanted: Submission, agent: Agent) -> tuple[Command, RunOrder]:
+        now = self.clock.now()
+        command_id = CommandId(self.new_id())
+        target = agent.resolve_target(wanted.execution_target)
+        expires_at = now + timedelta(seconds=wanted.start_within_s)
+        command = Command(
+            id=command_id,
+            agent_id=agent.id,
+            text=wanted.line.text,
+            execution_target=target,
+            requester=wanted.principal.name,
+            created_at=now,
+            expires_at=expires_at,
+            timeout_s=wanted.timeout_s,
+            # An agent that is here is offered the command at once: said in the same commit.
+            offered_epoch=agent.epoch if agent.is_online else None,
+        )
+        order = RunOrder(
+            command_id=command_id,
+            agent_id=agent.id,
+            line=wanted.line,
+            execution_target=target,
+            timeout_s=wanted.timeout_s,
+            max_output_bytes=self.max_output_bytes,
+            requester=wanted.principal.name,
+            issued_at=now,
+            expires_at=expires_at,
+        )
+        return command, order

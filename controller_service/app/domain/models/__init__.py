@@ -1,0 +1,1 @@
+"""Aggregates and values of dispatch."""

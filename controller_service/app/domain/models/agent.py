@@ -1,0 +1,106 @@
+"""An agent: a machine that runs commands, and its session if it has one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.domain.errors import AgentOffline
+from app.domain.events import AgentChanged, AgentRegistered, AgentReleased, Event
+from app.domain.ids import AgentId, SessionId
+
+
+@dataclass(frozen=True, slots=True)
+class SshTarget:
+    """A host that the agent reaches by SSH, as it names it."""
+
+    name: str
+    target: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentFacts:
+    """What an agent says of itself. Untrusted text."""
+
+    platform: str = ""
+    version: str = ""
+    python: str = ""
+    hostname: str = ""
+    agent_version: str = ""
+    executors: Sequence[str] = ("local",)
+    ssh_enabled: bool = False
+    ssh_target: str | None = None
+    ssh_targets: Sequence[SshTarget] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One live connection of an agent. Frames of a smaller epoch are refused."""
+
+    agent_id: AgentId
+    sid: SessionId
+    epoch: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Agent:
+    """A machine that runs commands; `epoch` is the number of its newest session."""
+
+    id: AgentId
+    epoch: int = 0
+    sid: SessionId | None = None
+    connected_at: datetime | None = None
+    last_seen_at: datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    facts: AgentFacts = AgentFacts()
+    _events: list[Event] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def is_online(self) -> bool:
+        """Whether it has a session."""
+        return self.sid is not None
+
+    def require_online(self) -> None:
+        """Raise AgentOffline unless it has a session."""
+        if not self.is_online:
+            raise AgentOffline(
+                f"agent {self.id} is not connected: start it, or submit with queue=true "
+                "to run the command when it is back"
+            )
+
+    def resolve_target(self, wanted: str) -> str:
+        """What `auto` means for this agent: `ssh` where it has an SSH target, else `local`."""
+        if wanted != "auto":
+            return wanted
+        return "ssh" if self.facts.ssh_target is not None else "local"
+
+    def register(
+        self, sid: SessionId, facts: AgentFacts, labels: Mapping[str, str], *, at: datetime
+    ) -> Session:
+        """Open its next session; any older one is over."""
+        self.epoch += 1
+        self.sid = sid
+        self.connected_at = self.last_seen_at = at
+        self.facts, self.labels = facts, dict(labels)
+        self._events.append(AgentRegistered(self.id))
+        return Session(self.id, sid, self.epoch)
+
+    def release(self, epoch: int, *, at: datetime) -> bool:
+        """End session `epoch`; False, and nothing happens, when a newer one is open."""
+        if self.sid is None or self.epoch != epoch:
+            return False
+        self.sid = None
+        self.last_seen_at = at
+        self._events.append(AgentReleased(self.id))
+        return True
+
+    def describe(self, facts: AgentFacts, *, at: datetime) -> None:
+        """Take changed facts."""
+        self.facts = facts
+        self.last_seen_at = at
+        self._events.append(AgentChanged(self.id))
+
+    def pull_events(self) -> list[Event]:
+        """What happened since the last call."""
+        events, self._events = self._events, []
+        return events

@@ -1,0 +1,230 @@
+"""A command: one line of shell for one agent, and its life on the controller."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from app.domain.errors import IllegalMove, InvalidState
+from app.domain.events import CommandMoved, CommandQueued, Event, OutputAppended
+from app.domain.ids import AgentId, CommandId, UserName
+from app.domain.models.output import Chunk, Missing, OutputTotals
+from app.domain.models.states import ALLOWED, FINAL, NEXT, Action, State
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a command failed, was lost or was rejected: a stable word and a sentence."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopFailure:
+    """Why a stop could not be completed, and the processes that are left."""
+
+    code: str
+    message: str
+    pids: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """That a process exists: since when, and by which executor."""
+
+    started_at: datetime
+    execution_type: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an execution ended, as its agent reports it; `*_written` counts what was written."""
+
+    state: State
+    finished_at: datetime
+    next_seq: int = 0
+    beginning: Beginning | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    stdout_written: int = 0
+    stderr_written: int = 0
+    stdout_stored: int = 0
+    stderr_stored: int = 0
+    missing: Sequence[Missing] = ()
+    failure: Failure | None = None
+    stop_failure: StopFailure | None = None
+
+    @property
+    def totals(self) -> OutputTotals:
+        """What must be stored here before the outcome is taken."""
+        return OutputTotals(self.next_seq, self.stdout_stored, self.stderr_stored)
+
+
+@dataclass(slots=True, kw_only=True)
+class Command:
+    """One command line, for one agent; `exit_code` is None until its process has ended.
+
+    `offered_epoch` is the agent's session under which it may first have been sent: None means
+    that no agent can know of it. `execution_target` is what will be used, `auto` resolved.
+    """
+
+    id: CommandId
+    agent_id: AgentId
+    text: str
+    execution_target: str
+    requester: UserName
+    created_at: datetime
+    expires_at: datetime
+    timeout_s: float | None = None
+    state: State = State.QUEUED
+    offered_epoch: int | None = None
+    dispatched_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    execution_type: str | None = None
+    target: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    failure: Failure | None = None
+    stop_failure: StopFailure | None = None
+    requested_action: Action | None = None
+    stored: OutputTotals = OutputTotals()
+    stdout_written: int | None = None
+    stderr_written: int | None = None
+    missing: Sequence[Missing] = ()
+    _events: list[Event] = field(default_factory=list, repr=False, compare=False)
+    _chunks: list[Chunk] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing of it changes any more."""
+        return self.state in FINAL
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether more was written than is stored."""
+        return (self.stdout_written or 0) > self.stored.stdout_bytes or (
+            self.stderr_written or 0
+        ) > self.stored.stderr_bytes
+
+    @property
+    def duration_s(self) -> float | None:
+        """From its start to its end."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return max((self.finished_at - self.started_at).total_seconds(), 0.0)
+
+    def announce(self) -> None:
+        """Say that it was accepted; called once, when it is new."""
+        self._events.append(CommandQueued(self.id, self.agent_id))
+
+    def move(self, state: State, *, at: datetime) -> None:
+        """Enter `state`, or raise IllegalMove and change nothing."""
+        if state not in NEXT.get(self.state, ()):
+            raise IllegalMove(f"command {self.id} cannot go from {self.state} to {state}")
+        self.state = state
+        if state is State.DISPATCHED:
+            self.dispatched_at = at
+        if state in FINAL:
+            self.finished_at = at
+        self._events.append(CommandMoved(self.id, self.agent_id, at, state))
+
+    def offer(self, epoch: int) -> None:
+        """Note, before it is sent, that the agent may know of it from session `epoch` on."""
+        if self.offered_epoch is None:
+            self.offered_epoch = epoch
+
+    def acknowledge(self, *, at: datetime) -> None:
+        """The agent has it in its journal; a repeat changes nothing."""
+        if self.state is State.QUEUED:
+            self.move(State.DISPATCHED, at=at)
+
+    def begin(self, beginning: Beginning, *, at: datetime) -> None:
+        """A process exists; a repeat, or one that comes after the end, changes nothing."""
+        self.acknowledge(at=at)
+        if self.state is not State.DISPATCHED:
+            return
+        self.started_at = beginning.started_at
+        self.execution_type = beginning.execution_type
+        self.target = beginning.target
+        self.move(State.RUNNING, at=at)
+
+    def append(self, chunk: Chunk) -> bool:
+        """Take the next chunk; False for one that is stored, or comes after the end.
+
+        Raises OutputGap, and takes nothing, when something before it is missing.
+        """
+        if self.is_final or self.stored.is_repeat(chunk):
+            return False
+        self.stored = self.stored.after(chunk)
+        if not self._chunks:
+            self._events.append(OutputAppended(self.id))
+        self._chunks.append(chunk)
+        return True
+
+    def settle(self, outcome: Outcome, *, at: datetime) -> bool:
+        """Take the outcome once everything that it counts is stored; False while it is not.
+
+        A repeat of an outcome that was taken changes nothing and gives True.
+        """
+        if self.is_final:
+            return True
+        if outcome.totals != self.stored:
+            return False
+        if outcome.beginning is not None:
+            self.begin(outcome.beginning, at=at)
+        else:
+            self.acknowledge(at=at)
+        self.move(outcome.state, at=outcome.finished_at)
+        self.exit_code, self.signal = outcome.exit_code, outcome.signal
+        self.failure, self.stop_failure = outcome.failure, outcome.stop_failure
+        self.stdout_written, self.stderr_written = outcome.stdout_written, outcome.stderr_written
+        self.missing = tuple(outcome.missing)
+        return True
+
+    def request(self, action: Action, *, at: datetime) -> bool:
+        """Ask for `action`; True when its agent has to be told.
+
+        Raises InvalidState where it makes no sense. A command that no agent can know of is
+        cancelled at once.
+        """
+        if self.state not in ALLOWED[action]:
+            raise InvalidState(f"command {self.id} is {self.state}: {action} is not possible")
+        self.requested_action = action
+        if self.offered_epoch is not None:
+            return True
+        self.move(State.CANCELLED, at=at)
+        return False
+
+    def lose(self, failure: Failure, *, at: datetime) -> None:
+        """Give up knowing how it ended; nothing happens to a final one."""
+        if not self.is_final:
+            self.move(State.LOST, at=at)
+            self.failure = failure
+
+    def reject(self, failure: Failure, *, at: datetime) -> None:
+        """Refuse it for good: nothing ran. Nothing happens to a final one."""
+        if not self.is_final:
+            self.move(State.REJECTED, at=at)
+            self.failure = failure
+
+    def expire(self, *, at: datetime) -> bool:
+        """Reject it if it was never offered and its time has passed."""
+        if self.state is not State.QUEUED or self.offered_epoch is not None:
+            return False
+        if at < self.expires_at:
+            return False
+        message = "it was not started in time: the agent did not come back before expires_in"
+        self.reject(Failure("expired", message), at=at)
+        return True
+
+    def pull_events(self) -> list[Event]:
+        """What happened since the last call; afterwards there is nothing left to tell."""
+        events, self._events = self._events, []
+        return events
+
+    def pull_chunks(self) -> list[Chunk]:
+        """Chunks taken since the last call, for the repository to store."""
+        chunks, self._chunks = self._chunks, []
+        return chunks

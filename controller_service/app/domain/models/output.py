@@ -1,0 +1,77 @@
+"""Output of a command: chunks of two streams, numbered together, without gaps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from app.domain.errors import OutputGap
+
+
+class Stream(StrEnum):
+    """Which of a process's two outputs."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one stream.
+
+    `seq` numbers the chunks of a command from 0; `offset` is the first byte's place within its
+    stream; `at` is when the agent read it.
+    """
+
+    seq: int
+    stream: Stream
+    offset: int
+    data: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Bytes of a stream that were written and are not stored."""
+
+    stream: Stream
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTotals:
+    """What is stored of a command's output: chunks in all, bytes of each stream."""
+
+    next_seq: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+    def bytes_of(self, stream: Stream) -> int:
+        """Bytes stored of `stream`."""
+        return self.stdout_bytes if stream is Stream.STDOUT else self.stderr_bytes
+
+    def is_repeat(self, chunk: Chunk) -> bool:
+        """Whether the chunk lies wholly within what is stored: a frame that came twice."""
+        return chunk.seq < self.next_seq
+
+    def after(self, chunk: Chunk) -> "OutputTotals":
+        """The totals with `chunk` appended; raises OutputGap unless it is exactly the next."""
+        stored = self.bytes_of(chunk.stream)
+        if chunk.seq != self.next_seq or chunk.offset != stored:
+            raise OutputGap(
+                f"chunk {chunk.seq} at {chunk.stream} byte {chunk.offset} does not follow "
+                f"chunk {self.next_seq - 1} and byte {stored}"
+            )
+        grown = stored + len(chunk.data)
+        if chunk.stream is Stream.STDOUT:
+            return replace(self, next_seq=chunk.seq + 1, stdout_bytes=grown)
+        return replace(self, next_seq=chunk.seq + 1, stderr_bytes=grown)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSlice:
+    """Consecutive chunks of a command, and the totals at the time they were read."""
+
+    chunks: Sequence[Chunk]
+    totals: OutputTotals
