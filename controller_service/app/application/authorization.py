@@ -14,7 +14,7 @@ class Verb(StrEnum):
 
     SEE_SELF = "see_self"
     MANAGE_OWN_TOKENS = "manage_own_tokens"
-    CHANGE_OWN_PASSWORD = "change_own_password"
+    CHANGE_OWN_PASSWORD = "change_own_password"  # noqa: S105 - a verb
     SEE_AGENTS = "see_agents"
     SEE_COMMANDS = "see_commands"
     EXECUTE = "execute"

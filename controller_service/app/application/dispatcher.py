@@ -60,7 +60,8 @@ class Dispatcher:
 
     async def deliver_run(self, session: Session, run: QueuedRun) -> None:
         """Send one run order until it is answered, and record the answer."""
-        await self._change(run.command_id, lambda command: command.offer(session.epoch))
+        if not run.is_offered:
+            await self._change(run.command_id, lambda command: command.offer(session.epoch))
         answer = await self._until_answered(
             lambda: self._channel.send_run(session, run.sealed),
         )

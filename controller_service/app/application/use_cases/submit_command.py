@@ -50,7 +50,7 @@ class Submission:
     def fingerprint(self) -> str:
         """The same for the same request, whoever waits for it and however long."""
         line = self.line
-        body = [self.agent_id, line.text, dict(line.env), line.cwd, line.stdin]
+        body: list[object] = [self.agent_id, line.text, dict(line.env), line.cwd, line.stdin]
         body += [self.execution_target, self.timeout_s, self.may_wait, self.expires_in_s]
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 

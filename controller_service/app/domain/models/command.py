@@ -89,7 +89,7 @@ class Command:
     failure: Failure | None = None
     stop_failure: StopFailure | None = None
     requested_action: Action | None = None
-    stored: OutputTotals = OutputTotals()
+    stored: OutputTotals = field(default_factory=OutputTotals)
     stdout_written: int | None = None
     stderr_written: int | None = None
     missing: Sequence[Missing] = ()

@@ -47,9 +47,10 @@ class SealedOrder:
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
-    """A run order that its agent has not acknowledged."""
+    """A run order that its agent has not acknowledged; `is_offered`: it may know of it."""
 
     command_id: CommandId
+    is_offered: bool
     sealed: SealedOrder
 
 

@@ -1,0 +1,1 @@
+"""Repositories over SQL and in memory."""

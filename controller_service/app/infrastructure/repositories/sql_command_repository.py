@@ -1,0 +1,283 @@
+"""Commands in SQL. The functions below run inside a transaction, the methods outside of one."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    Connection,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from app.application.ports.repositories import CommandFilter, IdempotencyKey
+from app.domain.errors import CommandNotFound, IdempotencyConflict, StaleSession
+from app.domain.ids import AgentId, CommandId, ControlId
+from app.domain.models.command import Command
+from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
+from app.domain.models.states import NEXT, State
+from app.infrastructure.database.ports import Database
+from app.infrastructure.database.tables import (
+    AGENTS,
+    CHUNKS,
+    COMMANDS,
+    CONTROL_ORDERS,
+    IDEMPOTENCY_KEYS,
+    RUN_ORDERS,
+)
+from app.infrastructure.repositories.rows import (
+    CHANGING_COLUMNS,
+    STREAM_NUMBER,
+    command_changes,
+    command_of,
+    command_values,
+    to_micros,
+)
+
+#: How long a used idempotency key is remembered.
+KEY_KEPT: Final = timedelta(hours=24)
+
+_UNFINISHED: Final = COMMANDS.c.state.in_([state.value for state in NEXT])
+
+# Built once: SQLAlchemy then finds its compiled form by identity.
+_BY_ID: Final[Select[Any]] = select(COMMANDS).where(COMMANDS.c.id == bindparam("wanted"))
+_SAVE: Final[Update] = (
+    update(COMMANDS)
+    .where(COMMANDS.c.id == bindparam("wanted"))
+    .values({name: bindparam(name) for name in CHANGING_COLUMNS})
+)
+_EPOCH: Final[Select[Any]] = select(AGENTS.c.epoch).where(AGENTS.c.id == bindparam("wanted"))
+_ADD: Final[Insert] = insert(COMMANDS)
+_ADD_ORDER: Final[Insert] = insert(RUN_ORDERS)
+_ADD_CHUNK: Final[Insert] = insert(CHUNKS)
+
+
+class SqlCommandRepository:
+    """A CommandRepository over SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(
+        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+    ) -> CommandId:
+        """Store a new command with its order, or find the first of its key."""
+
+        def work(connection: Connection) -> CommandId:
+            if key is not None:
+                first = _used(connection, key, command.created_at)
+                if first is not None:
+                    return first
+                _use(connection, key, command)
+            connection.execute(_ADD, command_values(command))
+            connection.execute(
+                _ADD_ORDER,
+                {
+                    "command_id": command.id,
+                    "order": sealed.order,
+                    "signature": sealed.signature,
+                    "key_id": sealed.key_id,
+                },
+            )
+            return command.id
+
+        return await self._database.write(work)
+
+    async def get(self, command_id: CommandId) -> Command:
+        """One command."""
+        return await self._database.read(lambda connection: _load(connection, command_id))
+
+    async def change(
+        self,
+        command_id: CommandId,
+        change: Callable[[Command], None],
+        *,
+        epoch: int | None = None,
+    ) -> Command:
+        """Change one command and store the chunks it took."""
+
+        def work(connection: Connection) -> Command:
+            command = _load(connection, command_id)
+            if epoch is not None:
+                _require_epoch(connection, command.agent_id, epoch)
+            change(command)
+            _save(connection, command)
+            return command
+
+        return await self._database.write(work)
+
+    async def request(
+        self, command_id: CommandId, control: PendingControl, change: Callable[[Command], bool]
+    ) -> Command:
+        """Change one command and keep a control order for its agent."""
+
+        def work(connection: Connection) -> Command:
+            command = _load(connection, command_id)
+            if change(command):
+                connection.execute(
+                    insert(CONTROL_ORDERS),
+                    {
+                        "id": control.control_id,
+                        "command_id": command_id,
+                        "agent_id": command.agent_id,
+                        "order": control.sealed.order,
+                        "signature": control.sealed.signature,
+                        "key_id": control.sealed.key_id,
+                    },
+                )
+            _save(connection, command)
+            return command
+
+        return await self._database.write(work)
+
+    async def page(
+        self, wanted: CommandFilter, *, before: CommandId | None, limit: int
+    ) -> list[Command]:
+        """At most `limit` commands, newest first."""
+        query = select(COMMANDS).order_by(COMMANDS.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(COMMANDS.c.id < before)
+        if wanted.agent_ids is not None:
+            query = query.where(COMMANDS.c.agent_id.in_(wanted.agent_ids))
+        if wanted.states is not None:
+            query = query.where(COMMANDS.c.state.in_([state.value for state in wanted.states]))
+        if wanted.requester is not None:
+            query = query.where(COMMANDS.c.requester == wanted.requester)
+        return await self._all(query)
+
+    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
+        """Every command that is not final, oldest first."""
+        query = select(COMMANDS).where(_UNFINISHED).order_by(COMMANDS.c.id)
+        if agent_id is not None:
+            query = query.where(COMMANDS.c.agent_id == agent_id)
+        return await self._all(query)
+
+    async def count_unfinished(self) -> dict[AgentId, int]:
+        """How many commands of each agent are not final."""
+        query = (
+            select(COMMANDS.c.agent_id, func.count().label("running"))
+            .where(_UNFINISHED)
+            .group_by(COMMANDS.c.agent_id)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return {AgentId(row.agent_id): row.running for row in rows}
+
+    async def queued_runs(
+        self, agent_id: AgentId, *, after: CommandId | None, limit: int
+    ) -> list[QueuedRun]:
+        """Run orders of the agent's queued commands, oldest first."""
+        query = (
+            select(COMMANDS.c.id, COMMANDS.c.offered_epoch, RUN_ORDERS)
+            .join(RUN_ORDERS, RUN_ORDERS.c.command_id == COMMANDS.c.id)
+            .where(COMMANDS.c.agent_id == agent_id, COMMANDS.c.state == State.QUEUED.value)
+            .where(_UNFINISHED, COMMANDS.c.id > (after or ""))
+            .order_by(COMMANDS.c.id)
+            .limit(limit)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [
+            QueuedRun(
+                CommandId(row.id),
+                row.offered_epoch is not None,
+                SealedOrder(row.order, row.signature, row.key_id),
+            )
+            for row in rows
+        ]
+
+    async def pending_controls(self, agent_id: AgentId) -> list[PendingControl]:
+        """Control orders that the agent has not acknowledged, oldest first."""
+        query = (
+            select(CONTROL_ORDERS, COMMANDS.c.state)
+            .join(COMMANDS, COMMANDS.c.id == CONTROL_ORDERS.c.command_id)
+            .where(CONTROL_ORDERS.c.agent_id == agent_id)
+            .order_by(CONTROL_ORDERS.c.id)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [
+            PendingControl(
+                ControlId(row.id),
+                CommandId(row.command_id),
+                State(row.state),
+                SealedOrder(row.order, row.signature, row.key_id),
+            )
+            for row in rows
+        ]
+
+    async def drop_control(self, control_id: ControlId) -> None:
+        """Forget a control order."""
+        query = delete(CONTROL_ORDERS).where(CONTROL_ORDERS.c.id == control_id)
+        await self._database.write(lambda connection: connection.execute(query).close())
+
+    async def _all(self, query: Select[Any]) -> list[Command]:
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [command_of(row) for row in rows]
+
+
+def _load(connection: Connection, command_id: CommandId) -> Command:
+    row = connection.execute(_BY_ID, {"wanted": command_id}).one_or_none()
+    if row is None:
+        raise CommandNotFound(f"there is no command {command_id}")
+    return command_of(row)
+
+
+def _save(connection: Connection, command: Command) -> None:
+    connection.execute(_SAVE, {"wanted": command.id, **command_changes(command)})
+    chunks = command.pull_chunks()
+    if chunks:
+        connection.execute(
+            _ADD_CHUNK,
+            [
+                {
+                    "command_id": command.id,
+                    "seq": chunk.seq,
+                    "stream": STREAM_NUMBER[chunk.stream],
+                    "offset": chunk.offset,
+                    "length": len(chunk.data),
+                    "at": to_micros(chunk.at),
+                    "data": chunk.data,
+                }
+                for chunk in chunks
+            ],
+        )
+    if command.is_final:
+        connection.execute(delete(CONTROL_ORDERS).where(CONTROL_ORDERS.c.command_id == command.id))
+
+
+def _require_epoch(connection: Connection, agent_id: AgentId, epoch: int) -> None:
+    newest = connection.execute(_EPOCH, {"wanted": agent_id}).scalar()
+    if newest != epoch:
+        raise StaleSession(f"session {epoch} of agent {agent_id} is over, {newest} is open")
+
+
+def _used(connection: Connection, key: IdempotencyKey, now: datetime) -> CommandId | None:
+    """The first command of `key`, if it was used within KEY_KEPT."""
+    keys = IDEMPOTENCY_KEYS.c
+    connection.execute(delete(IDEMPOTENCY_KEYS).where(keys.created_at < to_micros(now - KEY_KEPT)))
+    row = connection.execute(
+        select(IDEMPOTENCY_KEYS).where(keys.requester == key.requester, keys.key == key.key)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != key.fingerprint:
+        raise IdempotencyConflict("this idempotency key was used for another request: take a new")
+    return CommandId(row.command_id)
+
+
+def _use(connection: Connection, key: IdempotencyKey, command: Command) -> None:
+    connection.execute(
+        insert(IDEMPOTENCY_KEYS),
+        {
+            "requester": key.requester,
+            "key": key.key,
+            "fingerprint": key.fingerprint,
+            "command_id": command.id,
+            "created_at": to_micros(command.created_at),
+        },
+    )

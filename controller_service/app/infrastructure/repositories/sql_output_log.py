@@ -1,0 +1,79 @@
+"""Stored output in SQL."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, bindparam, select
+
+from app.domain.ids import CommandId
+from app.domain.models.output import Chunk, Stream
+from app.infrastructure.database.ports import Database
+from app.infrastructure.database.tables import CHUNKS
+from app.infrastructure.repositories.rows import STREAM_NUMBER, STREAM_OF, from_micros
+
+_FROM_SEQ: Final[Select[Any]] = (
+    select(CHUNKS)
+    .where(CHUNKS.c.command_id == bindparam("command"), CHUNKS.c.seq >= bindparam("start"))
+    .order_by(CHUNKS.c.seq)
+    .execution_options(stream_results=True, max_row_buffer=1)
+)
+_FROM_OFFSET: Final[Select[Any]] = (
+    select(CHUNKS.c.offset, CHUNKS.c.data)
+    .where(
+        CHUNKS.c.command_id == bindparam("command"),
+        CHUNKS.c.stream == bindparam("number"),
+        CHUNKS.c.offset + CHUNKS.c.length > bindparam("start"),
+        CHUNKS.c.offset >= bindparam("floor"),
+        CHUNKS.c.offset < bindparam("end"),
+    )
+    .order_by(CHUNKS.c.offset)
+)
+#: No chunk is longer, so none that begins earlier can reach a given offset.
+_CHUNK_MAX_BYTES: Final = 256 * 1024
+
+
+class SqlOutputLog:
+    """An OutputLog over SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(
+        self, command_id: CommandId, *, from_seq: int, max_bytes: int
+    ) -> Sequence[Chunk]:
+        """Consecutive chunks from `from_seq` on, within `max_bytes` but at least one."""
+
+        def work(connection: Connection) -> list[Chunk]:
+            chunks: list[Chunk] = []
+            total = 0
+            parameters = {"command": command_id, "start": from_seq}
+            with connection.execute(_FROM_SEQ, parameters) as rows:
+                for row in rows:
+                    total += row.length
+                    if chunks and total > max_bytes:
+                        break
+                    at = from_micros(row.at)
+                    chunks.append(Chunk(row.seq, STREAM_OF[row.stream], row.offset, row.data, at))
+            return chunks
+
+        return await self._database.read(work)
+
+    async def read_stream(
+        self, command_id: CommandId, stream: Stream, *, start: int, end: int
+    ) -> Sequence[bytes]:
+        """The bytes of one stream from `start` to before `end`, in pieces."""
+        parameters = {
+            "command": command_id,
+            "number": STREAM_NUMBER[stream],
+            "start": start,
+            "floor": start - _CHUNK_MAX_BYTES,
+            "end": end,
+        }
+
+        def work(connection: Connection) -> list[bytes]:
+            return [
+                row.data[max(start - row.offset, 0) : end - row.offset]
+                for row in connection.execute(_FROM_OFFSET, parameters)
+            ]
+
+        return await self._database.read(work)

@@ -1,0 +1,1 @@
+"""The Socket.IO way to agents."""
