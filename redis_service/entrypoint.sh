@@ -26,4 +26,4 @@ user ogent on #$digest ~* &* +@all -@admin -@dangerous +info
 user health on nopass resetkeys resetchannels -@all +ping
 ACCOUNTS
 
-exec redis-server /etc/redis/ogent.conf
+exec redis-server /usr/local/lib/ogent/redis.conf
