@@ -2,6 +2,7 @@
 
 import base64
 from datetime import datetime
+from typing import Literal
 
 from app.application.follower import StateReached
 from app.application.output_lines import LinePage
@@ -21,8 +22,11 @@ from app.domain.models.states import State
 from app.domain.models.user import NamedToken, Principal, User
 from ogent.protocol import messages, resources
 from ogent.protocol.codec import pack
-from ogent.protocol.states import FINAL, STATUS
+from ogent.protocol.states import STATUS
+from ogent.protocol.states import Action as WireAction
+from ogent.protocol.states import Role as WireRole
 from ogent.protocol.states import State as WireState
+from ogent.protocol.states import Stream as WireStream
 
 # --- agents ------------------------------------------------------------------------------------
 
@@ -133,7 +137,7 @@ def control_order(order: ControlOrder) -> bytes:
         control_id=order.control_id,
         command_id=order.command_id,
         agent_id=order.agent_id,
-        action=messages.Action(order.action),
+        action=WireAction(order.action),
         requester=order.requester,
         issued_at=order.issued_at,
         expires_at=order.expires_at,
@@ -152,7 +156,7 @@ def acknowledged(ack: messages.OrderAck) -> OrderAcknowledged:
     """An agent's answer to an order."""
     if ack.ok:
         return OrderAcknowledged()
-    refusal = ack.error or messages.CommandError(code="refused", message="the agent refused it")
+    refusal = ack.error or resources.CommandError(code="refused", message="the agent refused it")
     return OrderAcknowledged(Failure(refusal.code, refusal.message))
 
 
@@ -200,7 +204,7 @@ def _beginning(
     return Beginning(started_at=started_at, execution_type=execution_type, target=target)
 
 
-def _stop_failure(error: messages.StopError | None) -> StopFailure | None:
+def _stop_failure(error: resources.StopError | None) -> StopFailure | None:
     return None if error is None else StopFailure(error.code, error.message, tuple(error.pids))
 
 
@@ -218,9 +222,9 @@ def result_ack(recorded: Recorded) -> messages.ResultAck:
     """The answer to a result: taken, unknown here, or incomplete from a place on."""
     error = None
     if not recorded.is_known:
-        error = messages.CommandError(code="command_not_found", message="no such command here")
+        error = resources.CommandError(code="command_not_found", message="no such command here")
     elif not recorded.is_settled:
-        error = messages.CommandError(code="incomplete", message="output before it is missing")
+        error = resources.CommandError(code="incomplete", message="output before it is missing")
     return messages.ResultAck(
         ok=error is None,
         error=error,
@@ -279,7 +283,7 @@ def command(found: Command) -> resources.Command:
         output_complete=not found.missing,
         duration=found.duration_s,
         requested_action=(
-            None if found.requested_action is None else resources.Action(found.requested_action)
+            None if found.requested_action is None else WireAction(found.requested_action)
         ),
         stop_error=_stop_error(found.stop_failure),
     )
@@ -340,7 +344,7 @@ def _text_of_tail(tail: bytes) -> str:
     return tail.decode("utf-8", "replace")
 
 
-def _execution_type(found: Command) -> resources.Literal["local", "ssh"] | None:
+def _execution_type(found: Command) -> Literal["local", "ssh"] | None:
     match found.execution_type:
         case "local":
             return "local"
@@ -387,7 +391,7 @@ def progress(found: Command, piece: Chunk) -> messages.ClientProgress:
         command_id=found.id,
         agent_id=found.agent_id,
         seq=piece.seq,
-        stream=messages.Stream(piece.stream),
+        stream=WireStream(piece.stream),
         data=text,
         data_base64=exact,
         offset=piece.offset,
@@ -421,11 +425,6 @@ def client_result(found: Command, tails: Tails) -> messages.ClientResult:
     )
 
 
-def is_final(state: State) -> bool:
-    """Whether the published language calls `state` final."""
-    return WireState(state) in FINAL
-
-
 def output_page(command_id: str, stream: Stream | None, page: LinePage) -> resources.OutputPage:
     """A page of lines."""
     return resources.OutputPage(
@@ -434,7 +433,7 @@ def output_page(command_id: str, stream: Stream | None, page: LinePage) -> resou
         lines=[
             resources.OutputLine(
                 number=line.number,
-                stream=resources.Stream(line.stream),
+                stream=WireStream(line.stream),
                 text=line.text,
                 timestamp=line.at,
                 truncated=line.is_cut,
@@ -447,7 +446,7 @@ def output_page(command_id: str, stream: Stream | None, page: LinePage) -> resou
         complete=page.is_complete,
         missing=[
             resources.MissingOutput(
-                stream=resources.Stream(gap.stream), offset=gap.offset, length=gap.length
+                stream=WireStream(gap.stream), offset=gap.offset, length=gap.length
             )
             for gap in page.missing
         ],
@@ -467,7 +466,7 @@ def me(principal: Principal) -> resources.Me:
     """Who somebody is."""
     return resources.Me(
         username=principal.name,
-        role=resources.Role(principal.role),
+        role=WireRole(principal.role),
         selector=principal.selector_text,
     )
 
@@ -476,7 +475,7 @@ def user(found: User) -> resources.User:
     """An account without its secret."""
     return resources.User(
         username=found.name,
-        role=resources.Role(found.role),
+        role=WireRole(found.role),
         selector=found.selector,
         disabled=found.is_disabled,
     )
@@ -487,7 +486,7 @@ def token_info(found: NamedToken) -> resources.TokenInfo:
     return resources.TokenInfo(
         token_id=found.id,
         name=found.name,
-        role=resources.Role(found.role),
+        role=WireRole(found.role),
         selector=found.selector,
         created_at=found.created_at,
         expires_at=found.expires_at,

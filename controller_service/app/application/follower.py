@@ -43,7 +43,7 @@ class Follower:
     """
 
     def __init__(self, commands: CommandRepository, output: OutputLog, wakeups: Wakeups) -> None:
-        self._commands = commands
+        self.commands = commands
         self._output = output
         self._wakeups = wakeups
 
@@ -55,7 +55,7 @@ class Follower:
         told: State | None = None
         with self._wakeups.listen(command_topic(command_id)) as bell:
             while True:
-                command = await self._commands.get(command_id)
+                command = await self.commands.get(command_id)
                 for reached in _states_before_output(command, told):
                     told = reached.state
                     yield reached
@@ -76,7 +76,7 @@ class Follower:
         """The command once it is final; the caller sets the deadline."""
         with self._wakeups.listen(command_topic(command_id)) as bell:
             while True:
-                command = await self._commands.get(command_id)
+                command = await self.commands.get(command_id)
                 if command.is_final:
                     return command
                 await bell.wait()

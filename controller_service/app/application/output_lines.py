@@ -47,7 +47,7 @@ class LinePage:
 
 @dataclass(slots=True)
 class _Scan:
-    """What one scan has found; `first_left_out` is the first match that the page has no room for."""
+    """What one scan has found; `first_left_out`: the first match that the page has no room for."""
 
     wanted: WantedLines
     splitter: LineSplitter = field(default_factory=LineSplitter)

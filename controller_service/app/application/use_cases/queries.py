@@ -108,6 +108,10 @@ class Queries:
         is_last = len(found) <= limit
         return Page(found[:limit], None if is_last else found[limit - 1].id)
 
+    async def require_storage(self) -> None:
+        """Return when the store answers; raises StorageUnavailable."""
+        await self.commands.count_unfinished()
+
     async def tails(self, command: Command) -> Tails:
         """What a result carries of the command's output."""
         return Tails(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.application.event_bus import EventBus
 from app.application.ports.clock import Clock
@@ -31,12 +32,14 @@ class Recorded:
     """What is durably stored of a command after its reports.
 
     `is_known` is false for a command that is not this agent's; `is_settled` says that the
-    outcome was taken, now or before.
+    outcome was taken, now or before; `has_gap` that a chunk was refused because something before
+    it is missing.
     """
 
     stored: OutputTotals
     is_settled: bool
     is_known: bool = True
+    has_gap: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,43 +58,44 @@ class RecordReports:
         self, session: Session, command_id: CommandId, reports: Sequence[Report]
     ) -> Recorded:
         """Store what can be stored, announce it, and say what is stored now."""
+        taken: list[bool] = []
 
         def apply(command: Command) -> None:
             if command.agent_id != session.agent_id:
                 raise CommandNotFound(f"there is no command {command_id} for {session.agent_id}")
-            self._apply(command, reports)
+            taken.append(self._apply(command, reports))
 
         try:
             command = await self.commands.change(command_id, apply, epoch=session.epoch)
         except CommandNotFound:
             return Recorded(OutputTotals(), is_settled=False, is_known=False)
         self.bus.publish(command.pull_events())
-        return Recorded(command.stored, is_settled=command.is_final)
+        return Recorded(command.stored, is_settled=command.is_final, has_gap=not taken[-1])
 
-    def _apply(self, command: Command, reports: Sequence[Report]) -> None:
+    def _apply(self, command: Command, reports: Sequence[Report]) -> bool:
         now = self.clock.now()
         for report in reports:
             if isinstance(report, Chunk):
                 try:
                     command.append(report)
                 except OutputGap:
-                    return
+                    return False
             elif isinstance(report, Outcome):
                 command.settle(report, at=now)
             else:
-                _apply_state(command, report, self.clock)
+                _apply_state(command, report, at=now)
+        return True
 
 
-def _apply_state(command: Command, report: StateReport, clock: Clock) -> None:
-    now = clock.now()
+def _apply_state(command: Command, report: StateReport, *, at: datetime) -> None:
     if command.is_final:
         return
     if report.beginning is not None:
-        command.begin(report.beginning, at=now)
+        command.begin(report.beginning, at=at)
     else:
-        command.acknowledge(at=now)
+        command.acknowledge(at=at)
     if report.stop_failure is not None:
         command.stop_failure = report.stop_failure
     moves_between = {State.RUNNING, State.PAUSED}
     if command.state is not report.state and {command.state, report.state} <= moves_between:
-        command.move(report.state, at=now)
+        command.move(report.state, at=at)

@@ -1,0 +1,1 @@
+"""Doors of the controller: what comes in is checked and translated here, nothing else."""

@@ -1,0 +1,131 @@
+"""Output of commands: lines, exact bytes, live events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Depends, Header, Query
+from starlette.responses import Response, StreamingResponse
+
+from app import wire
+from app.application.follower import Ended, Followed, StateReached
+from app.application.output_lines import WantedLines
+from app.application.use_cases import UseCases
+from app.domain.ids import CommandId
+from app.domain.models.command import Command
+from app.domain.models.output import Stream
+from app.domain.models.user import Principal
+from app.presentation.http.byte_range import requested_range
+from app.presentation.http.commands import CommandPath
+from app.presentation.http.dependencies import CurrentPrincipal
+from ogent.protocol import limits, resources
+from ogent.protocol.names import StreamEvent
+
+#: A comment is sent after this long without an event, so that dead links are found.
+KEEPALIVE_S: Final = 15.0
+_KEEPALIVE: Final = b": keepalive\n\n"
+
+
+def output_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
+    """Routes of output."""
+    router = APIRouter(tags=["output"])
+    Current = Annotated[Principal, Depends(current)]  # noqa: N806 - a type
+
+    @router.get("/commands/{command_id}/output")
+    async def lines(
+        principal: Current,
+        command_id: CommandPath,
+        stream: Literal["stdout", "stderr", "both"] = "both",
+        filter: Annotated[str | None, Query(max_length=limits.FILTER_MAX_CHARS)] = None,  # noqa: A002
+        limit: Annotated[int, Query(ge=1, le=limits.OUTPUT_MAX_LINES)] = 1000,
+        offset: Annotated[int, Query(ge=0)] = 0,
+    ) -> resources.OutputPage:
+        """Lines, numbered from 0 in the order in which they ended; `filter` is RE2 syntax."""
+        wanted_stream = None if stream == "both" else Stream(stream)
+        wanted = WantedLines(stream=wanted_stream, limit=limit, offset=offset)
+        page = await use_cases.read_output.lines(
+            principal, CommandId(command_id), wanted, pattern=filter
+        )
+        return wire.output_page(command_id, wanted_stream, page)
+
+    @router.get("/commands/{command_id}/output/{stream}", response_class=StreamingResponse)
+    async def bytes_of(
+        principal: Current,
+        command_id: CommandPath,
+        stream: Stream,
+        range: Annotated[str | None, Header(max_length=128)] = None,  # noqa: A002
+    ) -> Response:
+        """The stream's exact bytes as far as stored; honours `Range`."""
+        command = await use_cases.queries.see_command(principal, CommandId(command_id))
+        length = command.stored.bytes_of(stream)
+        part = requested_range(range, length)
+        start, end = (part.start, part.end) if part else (0, length)
+        headers = {"Accept-Ranges": "bytes", "Content-Length": str(end - start)}
+        if part:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{length}"
+        return StreamingResponse(
+            use_cases.read_output.bytes_of(command, stream, start=start, end=end),
+            status_code=206 if part else 200,
+            headers=headers,
+            media_type="application/octet-stream",
+        )
+
+    @router.get("/commands/{command_id}/events", response_class=StreamingResponse)
+    async def events(
+        principal: Current,
+        command_id: CommandPath,
+        last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,18}$")] = None,
+    ) -> Response:
+        """Server-sent events `progress` (id = `seq`), `state` and `result`; ends after it."""
+        command = await use_cases.queries.see_command(principal, CommandId(command_id))
+        from_seq = 0 if last_event_id is None else int(last_event_id) + 1
+        return StreamingResponse(
+            _events(use_cases, command, from_seq),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    return router
+
+
+async def _events(use_cases: UseCases, command: Command, from_seq: int) -> AsyncIterator[bytes]:
+    """Events until the result, or until the controller stops."""
+    followed = use_cases.follower.follow(command.id, from_seq)
+    stopping = asyncio.ensure_future(use_cases.lifecycle.until_draining())
+    upcoming: asyncio.Future[Followed] = asyncio.ensure_future(anext(followed))
+    try:
+        while True:
+            done, _ = await asyncio.wait(
+                {upcoming, stopping}, timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if upcoming in done:
+                item = upcoming.result()
+                yield await _event(use_cases, command, item)
+                if isinstance(item, Ended):
+                    return
+                upcoming = asyncio.ensure_future(anext(followed))
+            elif stopping in done:
+                return
+            else:
+                yield _KEEPALIVE
+    finally:
+        for task in (upcoming, stopping):
+            task.cancel()
+        await asyncio.wait({upcoming, stopping})
+        await followed.aclose()
+
+
+async def _event(use_cases: UseCases, command: Command, item: Followed) -> bytes:
+    if isinstance(item, Ended):
+        tails = await use_cases.queries.tails(item.command)
+        data = wire.client_result(item.command, tails).model_dump_json()
+        return _format(StreamEvent.RESULT, data)
+    if isinstance(item, StateReached):
+        return _format(StreamEvent.STATE, wire.state_reached(command, item).model_dump_json())
+    data = wire.progress(command, item).model_dump_json(exclude_none=True)
+    return f"id: {item.seq}\n".encode() + _format(StreamEvent.PROGRESS, data)
+
+
+def _format(event: StreamEvent, data: str) -> bytes:
+    """One event; JSON text holds no line break, so its data is one line."""
+    return f"event: {event}\ndata: {data}\n\n".encode()
