@@ -1,5 +1,6 @@
 """How requests travel: the port `Transport`, and its HTTP adapter."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -151,8 +152,8 @@ def _reason(exc: BaseException) -> str:
     """What the operating system said, where it said anything; it is clearer than the library."""
     seen: BaseException | None = exc
     while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror
+        if isinstance(seen, OSError) and seen.errno is not None:
+            return os.strerror(seen.errno) if seen.errno > 0 else str(seen.strerror)
         seen = seen.__cause__ or seen.__context__
     if isinstance(exc, httpx2.TimeoutException):
         return "no answer in time"

@@ -1,0 +1,7 @@
+"""`python -m ogent.cli`."""
+
+import sys
+
+from ogent.cli.main import main
+
+sys.exit(main())

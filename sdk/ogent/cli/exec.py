@@ -1,0 +1,135 @@
+"""`ogent exec`."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ogent.cli import exit_codes
+from ogent.cli.render import as_json, ending, size
+from ogent.cli.screen import OutputClosed, Screen
+from ogent.cli.session import open_client
+from ogent.cli.watching import Detached, Interrupts, Watch
+from ogent.client.client import Client
+from ogent.client.errors import OgentError
+from ogent.protocol import limits
+from ogent.protocol.resources import Finished, Unfinished
+
+
+class UnusableInput(OgentError):
+    """What came on stdin cannot be a command's stdin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecOptions:
+    """What the user asked for; `line` is a line of shell, `timeout` in seconds."""
+
+    agent_id: str
+    line: str
+    target: str
+    timeout: float | None
+    env: dict[str, str]
+    cwd: str | None
+    queue: bool
+    detach: bool
+    sends_stdin: bool
+    raw: bool
+    as_json: bool
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """One word is a line of shell as it is; several are quoted, so that each stays one word."""
+    return words[0] if len(words) == 1 else shlex.join(words)
+
+
+async def execute(options: ExecOptions) -> int:
+    """Run it, show it, and return the exit code."""
+    stdin = read_stdin() if options.sends_stdin else None
+    async with open_client() as client:
+        started = await _start(client, options, stdin)
+        if options.detach:
+            print(_dump(started) if options.as_json else started.command_id)
+            return exit_codes.OK
+        screen = Screen(raw=options.raw, silent=options.as_json)
+        try:
+            return await _watch(client, started, screen, options)
+        except Detached:
+            screen.say(way_back("detached; the command goes on", started.command_id))
+            return exit_codes.DETACHED
+        except OutputClosed:
+            if screen.talks:
+                screen.say(way_back("nobody reads its output; it goes on", started.command_id))
+            return exit_codes.OUTPUT_CLOSED
+
+
+async def _start(client: Client, options: ExecOptions, stdin: str | None) -> Finished | Unfinished:
+    try:
+        return await client.execute(
+            options.agent_id,
+            options.line,
+            wait=0,
+            timeout=options.timeout,
+            env=options.env,
+            cwd=options.cwd,
+            stdin=stdin,
+            execution_target=options.target,
+            queue=options.queue,
+        )
+    except ValueError as exc:
+        if isinstance(exc, OgentError):
+            raise
+        raise UnusableInput(str(exc)) from exc
+
+
+async def _watch(
+    client: Client, started: Finished | Unfinished, screen: Screen, options: ExecOptions
+) -> int:
+    if isinstance(started, Finished) and not _written(started):
+        finished, received = started, 0
+    else:
+        watch = Watch(client, started.command_id, screen, Interrupts())
+        finished = await watch.to_the_end()
+        received = watch.received
+    if options.as_json:
+        print(_dump(finished))
+    _report(finished, received, screen)
+    return exit_codes.of(finished)
+
+
+def _report(finished: Finished, received: int, screen: Screen) -> None:
+    text = ending(finished)
+    if text is not None:
+        screen.say(text)
+    missing = _written(finished) - received
+    if missing > 0:
+        screen.say(f"{size(missing)} of output were not stored by the controller")
+
+
+def _written(finished: Finished) -> int:
+    return finished.result.stdout_bytes + finished.result.stderr_bytes
+
+
+def _dump(answer: Finished | Unfinished) -> str:
+    return as_json(answer.model_dump(mode="json"))
+
+
+def way_back(what: str, command_id: str) -> str:
+    """`what`, and how to see or end the command."""
+    return (
+        f"{what}\n  follow it: ogent logs -f {command_id}\n  cancel it: ogent cancel {command_id}"
+    )
+
+
+def read_stdin() -> str:
+    """All of stdin; raises UnusableInput over 256 KiB or where it is not UTF-8."""
+    data = bytearray()
+    while piece := os.read(0, 65536):
+        data += piece
+        if len(data) > limits.STDIN_MAX_BYTES:
+            raise UnusableInput(
+                f"stdin is over {size(limits.STDIN_MAX_BYTES)}; put the data on the agent's host"
+            )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise UnusableInput("stdin is not UTF-8 text; encode it, as with base64") from exc
