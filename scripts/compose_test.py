@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -51,8 +51,8 @@ class Project:
 
     def compose(self, *arguments: str, timeout_s: float = START_TIMEOUT_S) -> None:
         """Run compose on the project; ComposeFailed unless it succeeds."""
-        argv = ["sh", ROOT / "scripts" / "compose.sh", "-p", PROJECT, *arguments]
-        result = subprocess.run(  # noqa: S603
+        argv = ["/bin/sh", str(ROOT / "scripts" / "compose.sh"), "-p", PROJECT, *arguments]
+        result = subprocess.run(  # noqa: S603 - our own script
             argv, cwd=ROOT, env={**os.environ, **self.environment}, timeout=timeout_s, check=False
         )
         if result.returncode != 0:
@@ -80,14 +80,9 @@ def _running(project: Project) -> Iterator[None]:
     try:
         project.compose("up", "-d", "--build", timeout_s=BUILD_TIMEOUT_S)
         yield
-    except BaseException:
-        subprocess.run(  # noqa: S603 - what the containers said is worth more than its status
-            ["sh", ROOT / "scripts" / "compose.sh", "-p", PROJECT, "logs", "--tail", "40"],
-            cwd=ROOT,
-            env={**os.environ, **project.environment},
-            timeout=START_TIMEOUT_S,
-            check=False,
-        )
+    except (ComposeFailed, RestError, subprocess.TimeoutExpired):
+        with suppress(ComposeFailed):  # what the containers said is worth more than its status
+            project.compose("logs", "--tail", "40")
         raise
     finally:
         project.compose("down", "-v")
