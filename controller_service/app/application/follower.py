@@ -1,6 +1,6 @@
 """Following a command: stored chunks first, then live ones, from a cursor, in bounded memory."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -47,7 +47,9 @@ class Follower:
         self._output = output
         self._wakeups = wakeups
 
-    async def follow(self, command_id: CommandId, from_seq: int = 0) -> AsyncIterator[Followed]:
+    async def follow(
+        self, command_id: CommandId, from_seq: int = 0
+    ) -> AsyncGenerator[Followed, None]:
         """Every chunk with `seq >= from_seq` in order, states as they change, then Ended.
 
         Nothing is read ahead of the consumer beyond READ_MAX_BYTES. Raises CommandNotFound.

@@ -1,7 +1,7 @@
 """Output of commands: lines, exact bytes, live events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Depends, Header, Query
@@ -91,28 +91,32 @@ def output_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
 async def _events(use_cases: UseCases, command: Command, from_seq: int) -> AsyncIterator[bytes]:
     """Events until the result, or until the controller stops."""
     followed = use_cases.follower.follow(command.id, from_seq)
-    stopping = asyncio.ensure_future(use_cases.lifecycle.until_draining())
-    upcoming: asyncio.Future[Followed] = asyncio.ensure_future(anext(followed))
+    stopping = asyncio.create_task(use_cases.lifecycle.until_draining())
+    upcoming = asyncio.create_task(_next(followed))
     try:
         while True:
-            done, _ = await asyncio.wait(
-                {upcoming, stopping}, timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED
+            await asyncio.wait(
+                (upcoming, stopping), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED
             )
-            if upcoming in done:
+            if upcoming.done():
                 item = upcoming.result()
                 yield await _event(use_cases, command, item)
                 if isinstance(item, Ended):
                     return
-                upcoming = asyncio.ensure_future(anext(followed))
-            elif stopping in done:
+                upcoming = asyncio.create_task(_next(followed))
+            elif stopping.done():
                 return
             else:
                 yield _KEEPALIVE
     finally:
         for task in (upcoming, stopping):
             task.cancel()
-        await asyncio.wait({upcoming, stopping})
+        await asyncio.wait((upcoming, stopping))
         await followed.aclose()
+
+
+async def _next(followed: AsyncGenerator[Followed, None]) -> Followed:
+    return await anext(followed)
 
 
 async def _event(use_cases: UseCases, command: Command, item: Followed) -> bytes:

@@ -1,0 +1,67 @@
+"""Every event is answered: a handler that raises would leave its caller waiting in vain."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from app.domain.errors import ControllerError
+
+log = structlog.get_logger(__name__)
+
+M = TypeVar("M", bound=BaseModel)
+H = TypeVar("H")
+
+#: What an acknowledgement carries: JSON or MessagePack, keyed by the words of the protocol.
+Answer = dict[str, Any]
+
+
+class UnknownEvent(ControllerError):
+    """A name that is not in the table of handlers."""
+
+    code = "unknown_event"
+
+
+def parse(model: type[M], data: object) -> M:
+    """`data` as `model`; raises Refused, which names the field."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as exc:
+        raise Refused(_sentence(exc)) from exc
+
+
+class Refused(ControllerError):
+    """A payload that does not have the expected form."""
+
+    code = "validation_error"
+
+
+def refusal(code: str, message: str) -> Answer:
+    """The acknowledgement of what was not done."""
+    return {"ok": False, "error": {"code": code, "message": message}}
+
+
+async def answered(event: str, handle: Callable[[], Awaitable[Answer]]) -> Answer:
+    """What `handle` answers, or the refusal that its error stands for."""
+    try:
+        return await handle()
+    except ControllerError as exc:
+        return refusal(exc.code, exc.message)
+    except Exception:
+        log.exception("an event failed", event_name=event)
+        return refusal("internal_error", "this is a bug: the controller's log has the details")
+
+
+def handler_of(table: Mapping[str, H], event: object) -> H:
+    """The handler in `table`; names come from the network and are looked up nowhere else."""
+    handler = table.get(event) if isinstance(event, str) else None
+    if handler is None:
+        raise UnknownEvent(f"there is no event {str(event)[:64]!r}")
+    return handler
+
+
+def _sentence(exc: ValidationError) -> str:
+    first = exc.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "payload"
+    return f"{where}: {first['msg']}"

@@ -1,0 +1,61 @@
+"""Frames of one agent's session, in the order in which they came."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from app.application.use_cases.record_reports import Recorded, Report
+from app.domain.errors import Throttled
+from app.domain.ids import CommandId
+
+#: Frames and bytes of output that one session may have waiting; agents send far less unasked.
+FRAMES_MAX: Final = 8192
+BYTES_MAX: Final = 16 * 1024 * 1024
+
+
+class InboxFull(Throttled):
+    """The agent sends more than its window allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A report about a command; `recorded` hears what is stored, where its sender waits for it."""
+
+    command_id: CommandId
+    report: Report
+    size: int
+    recorded: asyncio.Future[Recorded] | None
+
+
+class Inbox:
+    """A bounded queue that is emptied at once: all that waits becomes one transaction."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Waiting] = deque()
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+
+    def put(self, waiting: Waiting) -> None:
+        """Append; raises InboxFull, and appends nothing, over a bound."""
+        if len(self._frames) >= FRAMES_MAX or self._bytes + waiting.size > BYTES_MAX:
+            raise InboxFull("more is under way than the session's window allows")
+        self._frames.append(waiting)
+        self._bytes += waiting.size
+        self._arrived.set()
+
+    async def take(self) -> list[Waiting]:
+        """All that waits, at least one frame."""
+        await self._arrived.wait()
+        self._arrived.clear()
+        frames = list(self._frames)
+        self._frames.clear()
+        self._bytes = 0
+        return frames
+
+    def close(self) -> None:
+        """Let everybody who waits for a frame that was never stored know it."""
+        for waiting in self._frames:
+            if waiting.recorded is not None:
+                waiting.recorded.cancel()
+        self._frames.clear()
