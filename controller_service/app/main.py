@@ -19,7 +19,7 @@ from app.bootstrap import INITIAL_PASSWORD_FILE, Controller, bootstrap, tell_pas
 from app.domain.errors import UserNotFound
 from app.domain.ids import UserName
 from app.infrastructure.data_dir import DataDirUnusable, open_data_dir
-from app.infrastructure.database.migrate import migrate_sqlite
+from app.infrastructure.database.migrate import MigrationFailed, migrate_sqlite
 from app.infrastructure.database.sqlite_database import open_sqlite_database
 from app.infrastructure.logging import configure_logging
 from app.infrastructure.repositories.sql_user_repository import SqlUserRepository
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, env_file: Path = Path(".env")) 
                 asyncio.run(_reset_password(settings, UserName(parsed.user)))
             else:
                 _serve(settings)
-    except (BadSettings, CannotStart, DataDirUnusable) as exc:
+    except (BadSettings, CannotStart, DataDirUnusable, MigrationFailed) as exc:
         sys.stderr.write(f"ogent-controller: {exc}\n")
         sys.exit(EXIT_USAGE)
 
