@@ -1,0 +1,1 @@
+"""Benchmarks: Ogent and a peer in the same run, as ratios."""

@@ -1,0 +1,166 @@
+"""`make bench`: every measure in one run, printed as a table and written as JSON."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import aiohttp
+
+from bench import measures
+from bench.peer import warm_connection
+from bench.stack import ROOT, running_stack
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `is_met` None where there is no goal."""
+
+    what: str
+    measured: str
+    peer: str
+    goal: str
+    is_met: bool | None
+
+
+async def _measure(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+    figures: dict[str, Any] = {}
+    async with running_stack() as stack, warm_connection() as (ssh, peer):
+        figures["peer"] = peer
+        timeout = aiohttp.ClientTimeout(total=600)
+        async with aiohttp.ClientSession(
+            stack.url, headers=stack.headers, timeout=timeout
+        ) as session:
+            figures["idle"] = measures.idle_memory(stack)
+            figures["echo"] = await measures.echo_latency(session, ssh, 50 if quick else 300)
+            figures["throughput"] = await measures.throughput(
+                session, ssh, 200 if quick else 600, 1 if quick else 5
+            )
+            figures["line"] = await measures.line_latency(stack)
+            figures["bulk"] = await measures.bulk(session, stack)
+            figures["bulk_followed"] = await measures.bulk_followed(stack)
+            figures["bulk_peer"] = await measures.bulk_by_ssh(ssh)
+            figures["command_line"] = await asyncio.to_thread(
+                measures.command_line, stack, 3 if quick else 10
+            )
+            figures["after"] = measures.idle_memory(stack)
+    return _rows(figures), figures
+
+
+def _rows(f: dict[str, Any]) -> list[Row]:
+    echo, many, bulk, followed = f["echo"], f["throughput"], f["bulk"], f["bulk_followed"]
+    idle, line = f["idle"], f["command_line"]
+    grown = max(bulk["controller_up_mib"], followed["controller_up_mib"])
+    return [
+        Row(
+            "`echo hi` by REST, p50",
+            f"{echo['p50_ms']:.1f} ms = {echo['ratio']:.2f} x",
+            f"{echo['peer_p50_ms']:.1f} ms",
+            "<= 1.6 x",
+            echo["ratio"] <= 1.6,
+        ),
+        Row(
+            "commands/s, 16 in flight",
+            f"{many['per_s']:.0f} = {many['ratio']:.2f} x",
+            f"{many['peer_per_s']:.0f}",
+            ">= 0.7 x",
+            many["ratio"] >= 0.7,
+        ),
+        Row(
+            "line written to client's handler, p50",
+            f"{f['line']['p50_ms']:.1f} ms",
+            "",
+            "<= 15 ms",
+            f["line"]["p50_ms"] <= 15,
+        ),
+        Row(
+            "50 MB stored, then read over HTTP",
+            f"{bulk['stored_and_read_mb_s']:.0f} MB/s "
+            f"(stored {bulk['stored_mb_s']:.0f}, read {bulk['read_mb_s']:.0f})",
+            f"{f['bulk_peer']['mb_s']:.0f} MB/s, not stored",
+            ">= 70 MB/s",
+            bulk["stored_and_read_mb_s"] >= 70,
+        ),
+        Row(
+            "50 MB followed over Socket.IO",
+            f"{followed['followed_mb_s']:.0f} MB/s",
+            "",
+            ">= 20 MB/s",
+            followed["followed_mb_s"] >= 20,
+        ),
+        Row("controller's growth meanwhile", f"{grown:.0f} MiB", "", "<= 24 MiB", grown <= 24),
+        Row(
+            "resident, idle: controller, agent",
+            f"{idle['controller_mib']:.0f}, {idle['agent_mib']:.0f} MiB",
+            "",
+            "<= 110, <= 60 MiB",
+            idle["controller_mib"] <= 110 and idle["agent_mib"] <= 60,
+        ),
+        Row(
+            "`ogent --version`",
+            f"{line['version_ms']:.0f} ms",
+            f"python -c pass: {line['python_ms']:.0f} ms",
+            "<= 200 ms",
+            line["version_ms"] <= 200,
+        ),
+        Row(
+            "`ogent exec ... -- true`",
+            f"{line['exec_true_ms']:.0f} ms",
+            "",
+            "<= 800 ms",
+            line["exec_true_ms"] <= 800,
+        ),
+    ]
+
+
+def _print(rows: list[Row], peer: str) -> None:
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("what", lambda row: row.what),
+        ("measured", lambda row: row.measured),
+        (f"peer ({peer} + asyncssh)", lambda row: row.peer),
+        ("goal", lambda row: row.goal),
+        ("", lambda row: {True: "met", False: "MISSED", None: ""}[row.is_met]),
+    ]
+    widths = [max(len(title), *(len(cell(row)) for row in rows)) for title, cell in columns]
+    for cells in (
+        [title for title, _ in columns],
+        ["-" * width for width in widths],
+        *([cell(row) for _, cell in columns] for row in rows),
+    ):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        print(line.rstrip())
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer runs: for a first look")
+    default = ROOT / "bench" / "results" / "latest.json"
+    parser.add_argument("--out", type=Path, default=default, help="where the JSON goes")
+    arguments = parser.parse_args()
+    rows, figures = asyncio.run(_measure(arguments.quick))
+    _print(rows, figures["peer"])
+    figures["machine"] = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(
+        json.dumps({"rows": [asdict(row) for row in rows], "figures": figures}, indent=2) + "\n"
+    )
+    print(f"\nwritten to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
