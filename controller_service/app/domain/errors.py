@@ -202,3 +202,9 @@ class AgentUnreachable(Unavailable):
     """The agent did not acknowledge in time; it may or may not have received the order."""
 
     code = "agent_unreachable"
+
+
+class MalformedAnswer(Invalid):
+    """An agent answered an order with something else than an acknowledgement."""
+
+    code = "malformed_answer"

@@ -42,7 +42,7 @@ def configure_logging(level: str, form: Literal["console", "json"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn.access", "alembic", "engineio", "socketio", "asyncio"):
+    for noisy in ("uvicorn.access", "uvicorn.error", "engineio", "socketio", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 

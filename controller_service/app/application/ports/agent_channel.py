@@ -22,7 +22,8 @@ class AgentChannel(Protocol):
         """Deliver a run order; returns once the agent has answered.
 
         Raises AgentUnreachable when no answer came: the agent may or may not have it, and the
-        same order may be sent again.
+        same order may be sent again. Raises MalformedAnswer for an answer that is none: the
+        session is not to be used any more.
         """
         ...
 

@@ -8,7 +8,7 @@ from socketio.exceptions import TimeoutError as AcknowledgementTimeout
 
 from app import wire
 from app.application.ports.agent_channel import OrderAcknowledged
-from app.domain.errors import AgentUnreachable
+from app.domain.errors import AgentUnreachable, MalformedAnswer
 from app.domain.models.agent import Session
 from app.domain.models.order import SealedOrder
 from ogent.protocol.messages import OrderAck
@@ -53,4 +53,6 @@ class SocketIOAgentChannel:
         except AcknowledgementTimeout as exc:
             raise AgentUnreachable(f"agent {session.agent_id} did not acknowledge") from exc
         except ValidationError as exc:
-            raise AgentUnreachable(f"agent {session.agent_id} answered nonsense") from exc
+            raise MalformedAnswer(
+                f"agent {session.agent_id} answered an order with nonsense"
+            ) from exc

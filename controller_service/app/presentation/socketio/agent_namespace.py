@@ -96,12 +96,21 @@ class AgentNamespace:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return
-        if connection.task is not None:
-            connection.task.cancel()
         connection.inbox.close()
+        if connection.task is not None and connection.task is not asyncio.current_task():
+            connection.task.cancel()
         if connection.session is not None:
-            await self._use_cases.release_agent(connection.session)
-            log.info("an agent left", agent_id=connection.agent_id, reason=str(reason))
+            # A task of its own: the one that runs this may be among those just cancelled.
+            self._tasks.create_task(
+                self._release(connection.session, str(reason)), name=f"release {sid}"
+            )
+
+    async def _release(self, session: Session, reason: str) -> None:
+        try:
+            await self._use_cases.release_agent(session)
+            log.info("an agent left", agent_id=session.agent_id, reason=reason)
+        except Exception:
+            log.exception("a session could not be released", agent_id=session.agent_id)
 
     async def _event(self, event: str, sid: str, *payload: object) -> Answer:
         connection = self._connections.get(sid)

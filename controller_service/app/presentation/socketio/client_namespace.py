@@ -126,7 +126,8 @@ class ClientNamespace:
         socket = self._sockets.pop(sid, None)
         if socket is not None:
             for task in socket.tasks():
-                task.cancel()
+                if task is not asyncio.current_task():
+                    task.cancel()
 
     def _watch_expiry(self, socket: _Socket) -> None:
         if socket.expiry is not None:
