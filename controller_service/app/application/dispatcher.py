@@ -59,9 +59,12 @@ class Dispatcher:
         return await self._commands.pending_controls(session.agent_id)
 
     async def deliver_run(self, session: Session, run: QueuedRun) -> None:
-        """Send one run order until it is answered, and record the answer."""
-        if not run.is_offered:
-            await self._change(run.command_id, lambda command: command.offer(session.epoch))
+        """Send one run order until it is answered, and record the answer.
+
+        One that was cancelled or expired before it was ever offered is not sent.
+        """
+        if not run.is_offered and not await self._offer(session, run.command_id):
+            return
         answer = await self._until_answered(
             lambda: self._channel.send_run(session, run.sealed),
         )
@@ -80,9 +83,15 @@ class Dispatcher:
         await self._until_answered(lambda: self._channel.send_control(session, control.sealed))
         await self._commands.drop_control(control.control_id)
 
-    async def _change(self, command_id: CommandId, change: Callable[[Command], None]) -> None:
+    async def _offer(self, session: Session, command_id: CommandId) -> bool:
+        """Note that the agent may know of it from now on; False where it is final by now."""
+        command = await self._change(command_id, lambda found: found.offer(session.epoch))
+        return not command.is_final
+
+    async def _change(self, command_id: CommandId, change: Callable[[Command], None]) -> Command:
         changed = await self._commands.change(command_id, change)
         self._bus.publish(changed.pull_events())
+        return changed
 
     async def _until_answered(
         self, send: Callable[[], Awaitable[OrderAcknowledged]]
@@ -137,8 +146,9 @@ class _Serving:
 
     async def _send_controls(self) -> None:
         for control in await self._dispatcher.controls(self._session):
-            is_known = control.state is not State.QUEUED or control.command_id in self._runs
-            if control.control_id in self._controls or not is_known:
+            # Before its run order is acknowledged, the agent may know nothing of the command and
+            # would drop the control order; the acknowledgement brings us here again.
+            if control.control_id in self._controls or control.state is State.QUEUED:
                 continue
             self._controls.add(control.control_id)
             self._tasks.create_task(self._control(control), name=f"control {control.control_id}")
