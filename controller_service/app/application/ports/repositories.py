@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from app.domain.ids import AgentId, CommandId, ControlId, TokenId, UserName
-from app.domain.models.agent import Agent
+from app.domain.models.agent import Agent, Session
 from app.domain.models.command import Command
 from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
 from app.domain.models.states import State
@@ -59,12 +59,12 @@ class CommandRepository(Protocol):
         command_id: CommandId,
         change: Callable[[Command], None],
         *,
-        epoch: int | None = None,
+        session: Session | None = None,
     ) -> Command:
-        """Change one command and store the chunks it took; see the module.
+        """Change one command and store the chunks it took; raises CommandNotFound.
 
-        Raises CommandNotFound; raises StaleSession, before the change, when `epoch` is given and
-        is not that of its agent's newest session.
+        With `session`, before the change: raises CommandNotFound where the command is another
+        agent's, and StaleSession where a newer session of its agent is open.
         """
         ...
 
@@ -153,7 +153,7 @@ class UserRepository(Protocol):
         ...
 
     async def add_token(self, token: NamedToken) -> None:
-        """Store a named token."""
+        """Store a named token; raises UserNotFound where its owner is gone."""
         ...
 
     async def tokens(self, owner: UserName) -> list[NamedToken]:

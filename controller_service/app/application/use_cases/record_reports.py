@@ -61,12 +61,10 @@ class RecordReports:
         taken: list[bool] = []
 
         def apply(command: Command) -> None:
-            if command.agent_id != session.agent_id:
-                raise CommandNotFound(f"there is no command {command_id} for {session.agent_id}")
             taken.append(self._apply(command, reports))
 
         try:
-            command = await self.commands.change(command_id, apply, epoch=session.epoch)
+            command = await self.commands.change(command_id, apply, session=session)
         except CommandNotFound:
             return Recorded(OutputTotals(), is_settled=False, is_known=False)
         self.bus.publish(command.pull_events())

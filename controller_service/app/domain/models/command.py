@@ -131,8 +131,11 @@ class Command:
         self._events.append(CommandMoved(self.id, self.agent_id, at, state))
 
     def offer(self, epoch: int) -> None:
-        """Note, before it is sent, that the agent may know of it from session `epoch` on."""
-        if self.offered_epoch is None:
+        """Note, before it is sent, that the agent may know of it from session `epoch` on.
+
+        Nothing happens to one that is final by now: it must not be sent any more.
+        """
+        if self.offered_epoch is None and not self.is_final:
             self.offered_epoch = epoch
 
     def acknowledge(self, *, at: datetime) -> None:
@@ -166,7 +169,8 @@ class Command:
     def settle(self, outcome: Outcome, *, at: datetime) -> bool:
         """Take the outcome once everything that it counts is stored; False while it is not.
 
-        A repeat of an outcome that was taken changes nothing and gives True.
+        A repeat of an outcome that was taken changes nothing and gives True. One that cannot
+        follow the present state tells nothing about how the command ended: it is lost then.
         """
         if self.is_final:
             return True
@@ -176,6 +180,9 @@ class Command:
             self.begin(outcome.beginning, at=at)
         else:
             self.acknowledge(at=at)
+        if outcome.state not in NEXT[self.state] & FINAL:
+            self.lose(_impossible(outcome.state, self.state), at=at)
+            return True
         self.move(outcome.state, at=outcome.finished_at)
         self.exit_code, self.signal = outcome.exit_code, outcome.signal
         self.failure, self.stop_failure = outcome.failure, outcome.stop_failure
@@ -204,8 +211,8 @@ class Command:
             self.failure = failure
 
     def reject(self, failure: Failure, *, at: datetime) -> None:
-        """Refuse it for good: nothing ran. Nothing happens to a final one."""
-        if not self.is_final:
+        """Refuse it for good: nothing ran. Nothing happens to one that ran or is final."""
+        if State.REJECTED in NEXT.get(self.state, ()):
             self.move(State.REJECTED, at=at)
             self.failure = failure
 
@@ -228,3 +235,10 @@ class Command:
         """Chunks taken since the last call, for the repository to store."""
         chunks, self._chunks = self._chunks, []
         return chunks
+
+
+def _impossible(reported: State, state: State) -> Failure:
+    return Failure(
+        "impossible_result",
+        f"its agent reported {reported} of a command that was {state}: how it ended is not known",
+    )

@@ -20,6 +20,7 @@ from sqlalchemy import (
 from app.application.ports.repositories import CommandFilter, IdempotencyKey
 from app.domain.errors import CommandNotFound, IdempotencyConflict, StaleSession
 from app.domain.ids import AgentId, CommandId, ControlId
+from app.domain.models.agent import Session
 from app.domain.models.command import Command
 from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
 from app.domain.models.states import NEXT, State
@@ -99,14 +100,14 @@ class SqlCommandRepository:
         command_id: CommandId,
         change: Callable[[Command], None],
         *,
-        epoch: int | None = None,
+        session: Session | None = None,
     ) -> Command:
         """Change one command and store the chunks it took."""
 
         def work(connection: Connection) -> Command:
             command = _load(connection, command_id)
-            if epoch is not None:
-                _require_epoch(connection, command.agent_id, epoch)
+            if session is not None:
+                _require_newest(connection, session, command)
             change(command)
             _save(connection, command)
             return command
@@ -250,10 +251,14 @@ def _save(connection: Connection, command: Command) -> None:
         connection.execute(delete(CONTROL_ORDERS).where(CONTROL_ORDERS.c.command_id == command.id))
 
 
-def _require_epoch(connection: Connection, agent_id: AgentId, epoch: int) -> None:
-    newest = connection.execute(_EPOCH, {"wanted": agent_id}).scalar()
-    if newest != epoch:
-        raise StaleSession(f"session {epoch} of agent {agent_id} is over, {newest} is open")
+def _require_newest(connection: Connection, session: Session, command: Command) -> None:
+    if command.agent_id != session.agent_id:
+        raise CommandNotFound(f"there is no command {command.id} of {session.agent_id}")
+    newest = connection.execute(_EPOCH, {"wanted": session.agent_id}).scalar()
+    if newest != session.epoch:
+        raise StaleSession(
+            f"session {session.epoch} of agent {session.agent_id} is over, {newest} is open"
+        )
 
 
 def _used(connection: Connection, key: IdempotencyKey, now: datetime) -> CommandId | None:
