@@ -124,13 +124,19 @@ def command_of(row: Row[Any]) -> Command:
         exit_code=row.exit_code,
         signal=row.signal,
         failure=Failure(**row.failure) if row.failure else None,
-        stop_failure=StopFailure(**row.stop_failure) if row.stop_failure else None,
+        stop_failure=_stop_failure(row.stop_failure),
         requested_action=Action(row.requested_action) if row.requested_action else None,
         stored=OutputTotals(row.next_seq, row.stdout_bytes, row.stderr_bytes),
         stdout_written=row.stdout_written,
         stderr_written=row.stderr_written,
         missing=_missing(row.missing or ()),
     )
+
+
+def _stop_failure(stored: Mapping[str, Any] | None) -> StopFailure | None:
+    if stored is None:
+        return None
+    return StopFailure(stored["code"], stored["message"], tuple(stored["pids"]))
 
 
 def _missing(gaps: Sequence[Mapping[str, Any]]) -> tuple[Missing, ...]:
@@ -153,6 +159,7 @@ def agent_values(agent: Agent) -> Values:
 def agent_of(row: Row[Any]) -> Agent:
     """The agent in a row."""
     facts = dict(row.facts)
+    facts["executors"] = tuple(facts["executors"])
     facts["ssh_targets"] = tuple(SshTarget(**target) for target in facts["ssh_targets"])
     return Agent(
         id=AgentId(row.id),

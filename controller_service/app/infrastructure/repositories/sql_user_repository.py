@@ -59,8 +59,12 @@ class SqlUserRepository:
 
     async def add_token(self, token: NamedToken) -> None:
         """Store a named token."""
-        query = insert(TOKENS).values(token_values(token))
-        await self._database.write(lambda connection: connection.execute(query).close())
+
+        def work(connection: Connection) -> None:
+            _load(connection, token.owner)
+            connection.execute(insert(TOKENS), token_values(token))
+
+        await self._database.write(work)
 
     async def tokens(self, owner: UserName) -> list[NamedToken]:
         """The owner's named tokens, oldest first."""
