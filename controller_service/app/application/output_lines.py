@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,8 +33,9 @@ class WantedLines:
 class LinePage:
     """Lines, and how much was looked at to find them.
 
-    `total_lines` were scanned, `matched_lines` of them were wanted; `next_offset` continues, and
-    is None when nothing more will come.
+    `total_lines` is how many the command has so far; `matched_lines` how many of those scanned,
+    from the wanted offset on, were wanted; `next_offset` continues, and is None when nothing more
+    will come.
     """
 
     lines: Sequence[Line]
@@ -47,63 +48,82 @@ class LinePage:
 
 @dataclass(slots=True)
 class _Scan:
-    """What one scan has found; `first_left_out`: the first match that the page has no room for."""
+    """What one scan has found; `is_full`: the page has no room for the line `next_number`."""
 
     wanted: WantedLines
-    splitter: LineSplitter = field(default_factory=LineSplitter)
+    splitter: LineSplitter
     lines: list[Line] = field(default_factory=list)
-    matched: int = 0
+    next_number: int = 0
     size: int = 0
-    first_left_out: int | None = None
+    is_full: bool = False
 
     def take(self, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
-            for line in self.splitter.feed(chunk):
-                self._consider(line)
+            self._consider_all(self.splitter.feed(chunk))
 
     def finish(self) -> None:
-        for line in self.splitter.finish():
-            self._consider(line)
+        self._consider_all(self.splitter.finish())
+
+    def _consider_all(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            if not self.is_full and line.number >= self.wanted.offset:
+                self._consider(line)
 
     def _consider(self, line: Line) -> None:
         wanted = self.wanted
-        if wanted.stream not in (None, line.stream):
+        is_wanted = wanted.stream in (None, line.stream) and (
+            wanted.matches is None or wanted.matches(line.text)
+        )
+        if is_wanted and (len(self.lines) >= wanted.limit or self.size >= PAGE_MAX_BYTES):
+            self.is_full = True
             return
-        if wanted.matches is not None and not wanted.matches(line.text):
-            return
-        self.matched += 1
-        if line.number < wanted.offset:
-            return
-        if len(self.lines) < wanted.limit and self.size < PAGE_MAX_BYTES:
+        self.next_number = line.number + 1
+        if is_wanted:
             self.lines.append(line)
             self.size += len(line.data)
-        elif self.first_left_out is None:
-            self.first_left_out = line.number
 
 
 async def read_lines(output: OutputLog, command: Command, wanted: WantedLines) -> LinePage:
     """A page of the command's lines, as far as two seconds of scanning reach.
 
     Lines count from 0 over both streams in the order in which they end. A line without its
-    newline is given once the command is final.
+    newline is given once the command is final. Scanning begins at the last mark before the
+    wanted offset, so that a page costs the same wherever it lies.
     """
-    scan = _Scan(wanted)
+    scan, seq = await _begin(output, command, wanted)
     deadline = time.monotonic() + SCAN_MAX_S
-    seq = 0
-    while seq < command.stored.next_seq and time.monotonic() < deadline:
+    while seq < command.stored.next_seq and not scan.is_full and time.monotonic() < deadline:
         chunks = await output.read(command.id, from_seq=seq, max_bytes=READ_MAX_BYTES)
         await asyncio.to_thread(scan.take, chunks)
         seq += len(chunks)
-    is_at_end = seq >= command.stored.next_seq
-    if is_at_end and command.is_final:
+    if seq >= command.stored.next_seq and command.is_final:
         scan.finish()
-    return _page(command, scan, is_at_end=is_at_end)
+    return _page(command, scan, is_at_end=seq >= command.stored.next_seq)
+
+
+async def _begin(output: OutputLog, command: Command, wanted: WantedLines) -> tuple[_Scan, int]:
+    """A scan and the chunk that it reads first."""
+    mark = await output.mark_before(command.id, wanted.offset)
+    if mark is None:
+        return _Scan(wanted, LineSplitter(), next_number=wanted.offset), 0
+    rests = [
+        b"".join(await output.read_stream(command.id, stream, start=end - length, end=end))
+        for stream, end, length in (
+            (Stream.STDOUT, mark.totals.stdout_bytes, mark.lines.stdout_rest),
+            (Stream.STDERR, mark.totals.stderr_bytes, mark.lines.stderr_rest),
+        )
+    ]
+    splitter = LineSplitter.resumed(mark, rests[0], rests[1], command.created_at)
+    return _Scan(wanted, splitter, next_number=wanted.offset), mark.totals.next_seq
 
 
 def _page(command: Command, scan: _Scan, *, is_at_end: bool) -> LinePage:
-    scanned = scan.splitter.next_number
-    is_complete = is_at_end and command.is_final
-    next_offset = scan.first_left_out
-    if next_offset is None and not is_complete:
-        next_offset = scanned
-    return LinePage(scan.lines, scanned, scan.matched, next_offset, is_complete, command.missing)
+    is_complete = is_at_end and command.is_final and not scan.is_full
+    return LinePage(
+        lines=scan.lines,
+        total_lines=command.lines.with_rests if command.is_final else command.lines.ended,
+        matched_lines=len(scan.lines),
+        next_offset=None if is_complete else scan.next_number,
+        is_complete=is_complete,
+        missing=command.missing,
+    )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from app.domain.ids import CommandId
+from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
 
 
@@ -23,4 +24,8 @@ class OutputLog(Protocol):
         self, command_id: CommandId, stream: Stream, *, start: int, end: int
     ) -> Sequence[bytes]:
         """The bytes of one stream from `start` to before `end`, in pieces, as far as stored."""
+        ...
+
+    async def mark_before(self, command_id: CommandId, line: int) -> LineMark | None:
+        """The last mark at which at most `line` lines had ended; None where there is none."""
         ...

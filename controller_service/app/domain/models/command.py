@@ -7,6 +7,7 @@ from datetime import datetime
 from app.domain.errors import IllegalMove, InvalidState
 from app.domain.events import CommandMoved, CommandQueued, Event, OutputAppended
 from app.domain.ids import AgentId, CommandId, UserName
+from app.domain.models.lines import LineCount, LineMark, marks_between
 from app.domain.models.output import Chunk, Missing, OutputTotals
 from app.domain.models.states import ALLOWED, FINAL, NEXT, Action, State
 
@@ -90,11 +91,13 @@ class Command:
     stop_failure: StopFailure | None = None
     requested_action: Action | None = None
     stored: OutputTotals = field(default_factory=OutputTotals)
+    lines: LineCount = field(default_factory=LineCount)
     stdout_written: int | None = None
     stderr_written: int | None = None
     missing: Sequence[Missing] = ()
     _events: list[Event] = field(default_factory=list, repr=False, compare=False)
     _chunks: list[Chunk] = field(default_factory=list, repr=False, compare=False)
+    _marks: list[LineMark] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def is_final(self) -> bool:
@@ -160,7 +163,11 @@ class Command:
         """
         if self.is_final or self.stored.is_repeat(chunk):
             return False
-        self.stored = self.stored.after(chunk)
+        before = self.stored
+        self.stored = before.after(chunk)
+        self.lines = self.lines.after(chunk)
+        if marks_between(before, self.stored):
+            self._marks.append(LineMark(self.stored, self.lines))
         if not self._chunks:
             self._events.append(OutputAppended(self.id))
         self._chunks.append(chunk)
@@ -242,3 +249,8 @@ def _impossible(reported: State, state: State) -> Failure:
         "impossible_result",
         f"its agent reported {reported} of a command that was {state}: how it ended is not known",
     )
+
+    def pull_marks(self) -> list[LineMark]:
+        """Marks that fell due since the last call, for the repository to store."""
+        marks, self._marks = self._marks, []
+        return marks

@@ -87,6 +87,9 @@ COMMANDS: Final = Table(
     Column("next_seq", BigInteger, nullable=False),
     Column("stdout_bytes", BigInteger, nullable=False),
     Column("stderr_bytes", BigInteger, nullable=False),
+    Column("lines_ended", BigInteger, nullable=False),
+    Column("stdout_rest", Integer, nullable=False),
+    Column("stderr_rest", Integer, nullable=False),
     Column("stdout_written", BigInteger),
     Column("stderr_written", BigInteger),
     Column("missing", JSON),
@@ -137,6 +140,19 @@ CHUNKS: Final = Table(
     Column("data", LargeBinary, nullable=False),
     UniqueConstraint("command_id", "seq", name="chunks_by_seq"),
     UniqueConstraint("command_id", "stream", "offset", name="chunks_by_offset"),
+)
+
+#: Places in long output from which lines can be read; about one per MiB.
+LINE_MARKS: Final = Table(
+    "line_marks",
+    METADATA,
+    Column("command_id", ForeignKey("commands.id", ondelete="CASCADE"), primary_key=True),
+    Column("next_seq", BigInteger, primary_key=True),
+    Column("lines_ended", BigInteger, nullable=False),
+    Column("stdout_bytes", BigInteger, nullable=False),
+    Column("stderr_bytes", BigInteger, nullable=False),
+    Column("stdout_rest", Integer, nullable=False),
+    Column("stderr_rest", Integer, nullable=False),
 )
 
 IDEMPOTENCY_KEYS: Final = Table(

@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from app.domain.ids import AgentId, CommandId, SessionId, TokenId, UserName
 from app.domain.models.agent import Agent, AgentFacts, SshTarget
 from app.domain.models.command import Command, Failure, StopFailure
+from app.domain.models.lines import LineCount, LineMark
 from app.domain.models.output import Missing, OutputTotals, Stream
 from app.domain.models.states import Action, State
 from app.domain.models.user import NamedToken, Role, User
@@ -38,6 +39,9 @@ CHANGING_COLUMNS: Final = (
     "next_seq",
     "stdout_bytes",
     "stderr_bytes",
+    "lines_ended",
+    "stdout_rest",
+    "stderr_rest",
     "stdout_written",
     "stderr_written",
     "missing",
@@ -97,6 +101,9 @@ def command_changes(command: Command) -> Values:
         "next_seq": command.stored.next_seq,
         "stdout_bytes": command.stored.stdout_bytes,
         "stderr_bytes": command.stored.stderr_bytes,
+        "lines_ended": command.lines.ended,
+        "stdout_rest": command.lines.stdout_rest,
+        "stderr_rest": command.lines.stderr_rest,
         "stdout_written": command.stdout_written,
         "stderr_written": command.stderr_written,
         "missing": [asdict(gap) for gap in command.missing] or None,
@@ -127,6 +134,7 @@ def command_of(row: Row[Any]) -> Command:
         stop_failure=_stop_failure(row.stop_failure),
         requested_action=Action(row.requested_action) if row.requested_action else None,
         stored=OutputTotals(row.next_seq, row.stdout_bytes, row.stderr_bytes),
+        lines=LineCount(row.lines_ended, row.stdout_rest, row.stderr_rest),
         stdout_written=row.stdout_written,
         stderr_written=row.stderr_written,
         missing=_missing(row.missing or ()),
@@ -141,6 +149,27 @@ def _stop_failure(stored: Mapping[str, Any] | None) -> StopFailure | None:
 
 def _missing(gaps: Sequence[Mapping[str, Any]]) -> tuple[Missing, ...]:
     return tuple(Missing(Stream(gap["stream"]), gap["offset"], gap["length"]) for gap in gaps)
+
+
+def mark_values(command_id: CommandId, mark: LineMark) -> Values:
+    """Every column of a line mark's row."""
+    return {
+        "command_id": command_id,
+        "next_seq": mark.totals.next_seq,
+        "lines_ended": mark.lines.ended,
+        "stdout_bytes": mark.totals.stdout_bytes,
+        "stderr_bytes": mark.totals.stderr_bytes,
+        "stdout_rest": mark.lines.stdout_rest,
+        "stderr_rest": mark.lines.stderr_rest,
+    }
+
+
+def mark_of(row: Row[Any]) -> LineMark:
+    """The line mark in a row."""
+    return LineMark(
+        OutputTotals(row.next_seq, row.stdout_bytes, row.stderr_bytes),
+        LineCount(row.lines_ended, row.stdout_rest, row.stderr_rest),
+    )
 
 
 def agent_values(agent: Agent) -> Values:

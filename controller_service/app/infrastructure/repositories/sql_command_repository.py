@@ -31,6 +31,7 @@ from app.infrastructure.database.tables import (
     COMMANDS,
     CONTROL_ORDERS,
     IDEMPOTENCY_KEYS,
+    LINE_MARKS,
     RUN_ORDERS,
 )
 from app.infrastructure.repositories.rows import (
@@ -39,6 +40,7 @@ from app.infrastructure.repositories.rows import (
     command_changes,
     command_of,
     command_values,
+    mark_values,
     to_micros,
 )
 
@@ -247,6 +249,9 @@ def _save(connection: Connection, command: Command) -> None:
                 for chunk in chunks
             ],
         )
+    marks = command.pull_marks()
+    if marks:
+        connection.execute(insert(LINE_MARKS), [mark_values(command.id, mark) for mark in marks])
     if command.is_final:
         connection.execute(delete(CONTROL_ORDERS).where(CONTROL_ORDERS.c.command_id == command.id))
 

@@ -6,10 +6,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, bindparam, select
 
 from app.domain.ids import CommandId
+from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
 from app.infrastructure.database.ports import Database
-from app.infrastructure.database.tables import CHUNKS
-from app.infrastructure.repositories.rows import STREAM_NUMBER, STREAM_OF, from_micros
+from app.infrastructure.database.tables import CHUNKS, LINE_MARKS
+from app.infrastructure.repositories.rows import STREAM_NUMBER, STREAM_OF, from_micros, mark_of
 
 _FROM_SEQ: Final[Select[Any]] = (
     select(CHUNKS)
@@ -77,3 +78,15 @@ class SqlOutputLog:
             ]
 
         return await self._database.read(work)
+
+    async def mark_before(self, command_id: CommandId, line: int) -> LineMark | None:
+        """The last mark at which at most `line` lines had ended."""
+        marks = LINE_MARKS.c
+        query = (
+            select(LINE_MARKS)
+            .where(marks.command_id == command_id, marks.lines_ended <= line)
+            .order_by(marks.next_seq.desc())
+            .limit(1)
+        )
+        row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
+        return None if row is None else mark_of(row)

@@ -48,6 +48,9 @@ def upgrade() -> None:
         sa.Column("next_seq", sa.BigInteger(), nullable=False),
         sa.Column("stdout_bytes", sa.BigInteger(), nullable=False),
         sa.Column("stderr_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("lines_ended", sa.BigInteger(), nullable=False),
+        sa.Column("stdout_rest", sa.Integer(), nullable=False),
+        sa.Column("stderr_rest", sa.Integer(), nullable=False),
         sa.Column("stdout_written", sa.BigInteger(), nullable=True),
         sa.Column("stderr_written", sa.BigInteger(), nullable=True),
         sa.Column("missing", sa.JSON(), nullable=True),
@@ -115,6 +118,18 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "line_marks",
+        sa.Column("command_id", sa.String(length=32), nullable=False),
+        sa.Column("next_seq", sa.BigInteger(), nullable=False),
+        sa.Column("lines_ended", sa.BigInteger(), nullable=False),
+        sa.Column("stdout_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("stderr_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("stdout_rest", sa.Integer(), nullable=False),
+        sa.Column("stderr_rest", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["command_id"], ["commands.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("command_id", "next_seq"),
+    )
+    op.create_table(
         "run_orders",
         sa.Column("command_id", sa.String(length=32), nullable=False),
         sa.Column("order", sa.LargeBinary(), nullable=False),
@@ -151,6 +166,7 @@ def downgrade() -> None:
 
     op.drop_table("tokens")
     op.drop_table("run_orders")
+    op.drop_table("line_marks")
     with op.batch_alter_table("control_orders", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_control_orders_command_id"))
         batch_op.drop_index(batch_op.f("ix_control_orders_agent_id"))
