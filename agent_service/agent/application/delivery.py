@@ -1,0 +1,363 @@
+"""Brings what the executions say to the controller: in order, until it is acknowledged."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.application.ports.clock import Clock
+from agent.application.ports.controller_link import ControllerLink, Held, Incomplete
+from agent.application.ports.journal import Journal
+from agent.application.ports.spool import Spool
+from agent.domain.errors import LinkLost, NotAcknowledged, OutputGone
+from agent.domain.ids import CommandId
+from agent.domain.models.execution import Outcome, Report, State
+from agent.domain.models.output import CHUNK_MAX_BYTES, Chunk, Position
+
+log = logging.getLogger(__name__)
+
+#: Bytes that may be sent and not acknowledged: of one command, of all commands of a session.
+COMMAND_WINDOW_BYTES: Final = 4 * 1024 * 1024
+SESSION_WINDOW_BYTES: Final = 8 * 1024 * 1024
+#: Bytes of output handed to the link before it is given time to send them: what an outcome or a
+#: state of another command may have to wait for.
+BURST_BYTES: Final = 1024 * 1024
+#: A `running` report waits this long, and is not sent where the outcome comes first.
+RUNNING_DELAY_S: Final = 0.01
+#: Between two tries to send what was not acknowledged.
+RESEND_DELAY_S: Final = 1.0
+
+
+@dataclass(slots=True)
+class _Parcel:
+    """What the controller is to get of one command, and how far that is."""
+
+    command_id: CommandId
+    state: State = State.ACCEPTED
+    report: Report | None = None
+    outcome: Outcome | None = None
+    #: Chunks below these numbers are in the spool, were sent, were acknowledged.
+    kept: int = 0
+    sent: int = 0
+    acknowledged: int = 0
+    #: Number and size of what was sent and not acknowledged in this session.
+    in_flight: deque[tuple[int, int]] = field(default_factory=deque)
+    in_flight_bytes: int = 0
+    is_queued: bool = False
+    has_reporter: bool = False
+    #: Set when there is something new for its reporter.
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def has_unsent(self) -> bool:
+        return self.sent < self.kept
+
+    def rewind(self, next_seq: int) -> None:
+        self.sent = next_seq
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+
+    def land(self, next_seq: int) -> int:
+        """Note that chunks below `next_seq` have arrived; how many bytes are no longer away."""
+        landed = 0
+        while self.in_flight and self.in_flight[0][0] < next_seq:
+            landed += self.in_flight.popleft()[1]
+        self.in_flight_bytes -= landed
+        self.acknowledged = max(self.acknowledged, next_seq)
+        return landed
+
+
+class Delivery:
+    """Holds each command from its acceptance until the controller has acknowledged its outcome.
+
+    Chunks stay in the spool until they are acknowledged; the newest report and the outcome of
+    each command stay here. While `serve` runs, everything is sent; a new session goes on from
+    where the controller says.
+    """
+
+    def __init__(self, spool: Spool, journal: Journal, clock: Clock) -> None:
+        self._spool = spool
+        self._journal = journal
+        self._clock = clock
+        self._parcels: dict[CommandId, _Parcel] = {}
+        self._serving: _Serving | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def open(self, command_id: CommandId) -> None:
+        """Hold a command that was just accepted."""
+        self._parcels[command_id] = _Parcel(command_id)
+        self._empty.clear()
+
+    def held(self) -> list[Held]:
+        """Every command whose outcome is not acknowledged."""
+        return [Held(p.command_id, p.state, p.kept) for p in self._parcels.values()]
+
+    async def append(self, command_id: CommandId, chunk: Chunk) -> None:
+        """Keep the command's next chunk until it is acknowledged; waits while the spool is full.
+
+        The chunk of a command that was dropped is not kept.
+        """
+        if command_id not in self._parcels:
+            return
+        await self._spool.append(command_id, chunk)
+        parcel = self._parcels.get(command_id)
+        if parcel is None:  # dropped while we waited
+            await self._spool.forget(command_id)
+            return
+        parcel.kept = chunk.seq + 1
+        if self._serving is not None:
+            self._serving.queue(parcel)
+
+    def report(self, report: Report) -> None:
+        """Send where an execution stands; a newer report takes the place of an unsent one."""
+        if parcel := self._parcels.get(report.command_id):
+            parcel.state, parcel.report = report.state, report
+            self._announce(parcel)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Send how an execution ended, once everything that it wrote is in the spool."""
+        if parcel := self._parcels.get(outcome.command_id):
+            parcel.state, parcel.outcome = outcome.state, outcome
+            self._announce(parcel)
+
+    async def acknowledge(self, command_id: CommandId, stored: Position) -> None:
+        """The controller has stored everything before `stored`; a repeat changes nothing."""
+        parcel = self._parcels.get(command_id)
+        if parcel is None or not parcel.acknowledged < stored.next_seq <= parcel.kept:
+            return
+        landed = parcel.land(stored.next_seq)
+        parcel.sent = max(parcel.sent, stored.next_seq)
+        await self._spool.acknowledge(command_id, stored.next_seq)
+        if self._serving is not None:
+            self._serving.landed(parcel, landed)
+
+    async def drop(self, command_id: CommandId) -> None:
+        """Forget a command: its outcome was acknowledged, or nobody wants it."""
+        parcel = self._parcels.pop(command_id, None)
+        if parcel is None:
+            return
+        await self._spool.forget(command_id)
+        await self._journal.release(command_id)
+        if self._serving is not None:
+            self._serving.landed(parcel, parcel.in_flight_bytes)
+        if not self._parcels:
+            self._empty.set()
+
+    async def flushed(self) -> None:
+        """Return when the controller has acknowledged everything that is held."""
+        await self._empty.wait()
+
+    async def serve(self, link: ControllerLink, resume: Mapping[CommandId, Position]) -> None:
+        """Send over `link`, from `resume` on, until cancelled or until LinkLost is raised."""
+        serving = _Serving(self, self._spool, self._clock, link)
+        self._serving = serving
+        try:
+            for parcel in list(self._parcels.values()):
+                await self._rewind(parcel, resume.get(parcel.command_id))
+            await serving.run(self._parcels)
+        finally:
+            self._serving = None
+            for parcel in self._parcels.values():
+                parcel.has_reporter = parcel.is_queued = False
+
+    async def _rewind(self, parcel: _Parcel, stored: Position | None) -> None:
+        parcel.rewind(parcel.acknowledged)
+        if stored is None:
+            return
+        if parcel.acknowledged < stored.next_seq <= parcel.kept:
+            parcel.land(stored.next_seq)
+            await self._spool.acknowledge(parcel.command_id, stored.next_seq)
+        parcel.rewind(stored.next_seq)
+
+    def _announce(self, parcel: _Parcel) -> None:
+        parcel.news.set()
+        if self._serving is not None:
+            self._serving.attend(parcel)
+
+    def holds(self, parcel: _Parcel) -> bool:
+        """Whether the parcel is still to be delivered."""
+        return self._parcels.get(parcel.command_id) is parcel
+
+
+class _Serving:
+    """One session: chunks go round among the commands, reports and outcomes pass them."""
+
+    def __init__(
+        self, delivery: Delivery, spool: Spool, clock: Clock, link: ControllerLink
+    ) -> None:
+        self._delivery = delivery
+        self._spool = spool
+        self._clock = clock
+        self._link = link
+        self._tasks = asyncio.TaskGroup()
+        self._queue: deque[_Parcel] = deque()
+        self._wake = asyncio.Event()
+        self._in_flight_bytes = 0
+        self._burst = 0
+        self._lost: LinkLost | None = None
+        self._is_open = False
+
+    async def run(self, parcels: Mapping[CommandId, _Parcel]) -> None:
+        """Send until cancelled; raises LinkLost."""
+        try:
+            async with self._tasks:
+                try:
+                    self._take_up(parcels)
+                    await self._send_chunks()
+                finally:  # a task that came now would not be cancelled with the others
+                    self._is_open = False
+        except* LinkLost as lost:
+            raise LinkLost(str(lost.exceptions[0])) from None
+
+    def _take_up(self, parcels: Mapping[CommandId, _Parcel]) -> None:
+        self._is_open = True
+        for parcel in parcels.values():
+            self.queue(parcel)
+            if parcel.report is not None or parcel.outcome is not None:
+                self.attend(parcel)
+
+    def queue(self, parcel: _Parcel) -> None:
+        """Give the parcel its turn, if it has something to send and may send it."""
+        has_room = parcel.in_flight_bytes < COMMAND_WINDOW_BYTES
+        if parcel.has_unsent and has_room and not parcel.is_queued:
+            parcel.is_queued = True
+            self._queue.append(parcel)
+            self._wake.set()
+
+    def landed(self, parcel: _Parcel, size: int) -> None:
+        """`size` bytes of the parcel are no longer on their way."""
+        self._in_flight_bytes -= size
+        self._wake.set()
+        parcel.news.set()
+        self.queue(parcel)
+
+    def attend(self, parcel: _Parcel) -> None:
+        """See to it that the parcel's reports and outcome are sent."""
+        if self._is_open and not parcel.has_reporter:
+            parcel.has_reporter = True
+            self._tasks.create_task(self._report(parcel), name=f"report {parcel.command_id}")
+
+    # --- chunks ---------------------------------------------------------------------------
+
+    async def _send_chunks(self) -> None:
+        while self._lost is None:
+            parcel = self._next()
+            if parcel is None:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            await self._send_next(parcel)
+            self.queue(parcel)
+            if not parcel.has_unsent:
+                parcel.news.set()
+            if self._burst >= BURST_BYTES:
+                self._burst = 0
+                await self._link.drained()
+        raise self._lost
+
+    def _next(self) -> _Parcel | None:
+        """Whose turn it is: one that has nothing on its way waits for nobody's window."""
+        for _ in range(len(self._queue)):
+            parcel = self._queue.popleft()
+            if self._in_flight_bytes < SESSION_WINDOW_BYTES or not parcel.in_flight_bytes:
+                parcel.is_queued = False
+                return parcel
+            self._queue.append(parcel)
+        return None
+
+    async def _send_next(self, parcel: _Parcel) -> None:
+        """Send up to CHUNK_MAX_BYTES of what the parcel has not sent."""
+        start = parcel.sent
+        try:
+            chunks = await self._spool.read(
+                parcel.command_id, from_seq=start, max_bytes=CHUNK_MAX_BYTES
+            )
+        except OutputGone as exc:
+            await self._give_up(parcel, exc)
+            return
+        for chunk in chunks:
+            if chunk.seq != parcel.sent:  # the controller sent us back, or on, meanwhile
+                return
+            self._launch(parcel, chunk)
+            await self._link.send_chunk(parcel.command_id, chunk)
+
+    def _launch(self, parcel: _Parcel, chunk: Chunk) -> None:
+        size = len(chunk.data)
+        parcel.sent = chunk.seq + 1
+        parcel.in_flight.append((chunk.seq, size))
+        parcel.in_flight_bytes += size
+        self._in_flight_bytes += size
+        self._burst += size
+
+    async def _give_up(self, parcel: _Parcel, why: OutputGone) -> None:
+        log.error("command %s cannot be delivered: %s", parcel.command_id, why)
+        await self._delivery.drop(parcel.command_id)
+
+    # --- reports and outcomes -------------------------------------------------------------
+
+    async def _report(self, parcel: _Parcel) -> None:
+        try:
+            if parcel.outcome is None:
+                await self._delay(parcel)
+            while self._delivery.holds(parcel):
+                parcel.news.clear()
+                await self._report_next(parcel)
+        except LinkLost as exc:  # raised where everything ends in order
+            self._lost = exc
+            self._wake.set()
+
+    async def _report_next(self, parcel: _Parcel) -> None:
+        if parcel.outcome is not None and not parcel.has_unsent:
+            await self._deliver_outcome(parcel, parcel.outcome)
+        elif parcel.outcome is None and parcel.report is not None:
+            await self._deliver_report(parcel, parcel.report)
+        else:
+            await parcel.news.wait()
+
+    async def _delay(self, parcel: _Parcel) -> None:
+        """Give a short command the time to end."""
+        waiting = asyncio.timeout(RUNNING_DELAY_S)
+        try:
+            async with waiting:
+                while parcel.outcome is None:
+                    parcel.news.clear()
+                    await parcel.news.wait()
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+
+    async def _deliver_report(self, parcel: _Parcel, report: Report) -> None:
+        try:
+            answer = await self._link.send_report(report)
+        except NotAcknowledged:
+            await self._clock.sleep(RESEND_DELAY_S)
+            return
+        if answer.refusal is not None:
+            log.warning("a state of %s was refused: %s", parcel.command_id, answer.refusal)
+        if parcel.report is report:
+            parcel.report = None
+
+    async def _deliver_outcome(self, parcel: _Parcel, outcome: Outcome) -> None:
+        try:
+            answer = await self._link.send_outcome(outcome)
+        except NotAcknowledged:
+            await self._clock.sleep(RESEND_DELAY_S)
+            return
+        if isinstance(answer, Incomplete):
+            await self._go_back(parcel, answer.stored)
+            return
+        if answer.refusal is not None:
+            log.warning("the outcome of %s was refused: %s", parcel.command_id, answer.refusal)
+        await self._delivery.drop(parcel.command_id)
+
+    async def _go_back(self, parcel: _Parcel, stored: Position) -> None:
+        if stored.next_seq >= parcel.kept:
+            await self._give_up(parcel, OutputGone("the controller has all of it and disagrees"))
+            return
+        log.info("command %s is sent again from chunk %d", parcel.command_id, stored.next_seq)
+        self._in_flight_bytes -= parcel.in_flight_bytes
+        parcel.rewind(stored.next_seq)
+        self.queue(parcel)

@@ -1,0 +1,1 @@
+"""One thing that the agent does per module."""

@@ -1,0 +1,103 @@
+"""What can go wrong in the agent, as a tree; `code` is for programs, the message for people."""
+
+from typing import ClassVar
+
+
+class AgentError(Exception):
+    """Root of the agent's errors."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class IllegalMove(AgentError):
+    """A state that cannot follow the present one: a bug."""
+
+    code = "invalid_state"
+
+
+class Refused(AgentError):
+    """An order that the agent does not take; nothing ran."""
+
+    code = "refused"
+
+
+class MalformedOrder(Refused):
+    """Bytes that are no order of a kind that this agent knows."""
+
+    code = "malformed_order"
+
+
+class WrongAgent(Refused):
+    """The order is for another agent."""
+
+    code = "wrong_agent"
+
+
+class OrderExpired(Refused):
+    """The order came, or got its turn, after the time by which it had to start."""
+
+    code = "expired"
+
+
+class AgentBusy(Refused):
+    """As many orders wait here as may."""
+
+    code = "agent_busy"
+
+
+class AgentStopping(Refused):
+    """The agent is stopping and takes no new work."""
+
+    code = "agent_stopping"
+
+
+class UnknownCommand(Refused):
+    """A control for a command that this agent does not hold."""
+
+    code = "unknown_command"
+
+
+class InvalidState(Refused):
+    """The execution's state does not allow what was asked."""
+
+    code = "invalid_state"
+
+
+class CannotStart(AgentError):
+    """No process could be made for an order."""
+
+    code = "spawn_failed"
+
+
+class SpawnFailed(CannotStart):
+    """The system refused to start the process."""
+
+    code = "spawn_failed"
+
+
+class NoExecutor(CannotStart):
+    """Nothing here can run commands on that target."""
+
+    code = "no_executor"
+
+
+class LinkLost(AgentError):
+    """The session with the controller is over."""
+
+    code = "link_lost"
+
+
+class NotAcknowledged(AgentError):
+    """No acknowledgement came in time: the controller may or may not have the frame."""
+
+    code = "not_acknowledged"
+
+
+class OutputGone(AgentError):
+    """The controller asks for output that it once acknowledged and that is no longer here."""
+
+    code = "output_gone"

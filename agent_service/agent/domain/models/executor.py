@@ -1,0 +1,46 @@
+"""Ways to run a command, and how a process ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ExecutionType(StrEnum):
+    """A way to run commands."""
+
+    LOCAL = "local"
+    SSH = "ssh"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command runs: by which executor, and for SSH on which of its targets."""
+
+    execution_type: ExecutionType
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: with `code` 0 to 255, or by `signal`, written `SIGTERM`."""
+
+    code: int | None = None
+    signal: str | None = None
+
+
+class Impulse(StrEnum):
+    """What can be sent to every process of a tree; PROBE only looks."""
+
+    TERMINATE = "terminate"
+    KILL = "kill"
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """The live processes of a tree, and those among them that the agent may not signal."""
+
+    pids: Sequence[int] = ()
+    denied: Sequence[int] = ()

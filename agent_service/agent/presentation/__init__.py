@@ -1,0 +1,1 @@
+"""What the controller may ask of the agent."""
