@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write the accounts from the environment, then become the Redis server.
+# Write the accounts from the environment, then become the Redis server; arguments go to it.
 set -eu
 
 refuse() {
@@ -19,11 +19,12 @@ esac
 # The file holds a digest, not the password. `ogent` may use all keys and channels, and no command
 # that administers the server; `health` may ask whether the server lives, and nothing else.
 digest=$(printf '%s' "$password" | sha256sum | cut -d ' ' -f 1)
+accounts=${TMPDIR:-/tmp}/ogent-users.acl
 umask 077
-cat > /tmp/ogent-users.acl <<ACCOUNTS
+cat > "$accounts" <<ACCOUNTS
 user default off
 user ogent on #$digest ~* &* +@all -@admin -@dangerous +info
 user health on nopass resetkeys resetchannels -@all +ping
 ACCOUNTS
 
-exec redis-server /usr/local/lib/ogent/redis.conf
+exec redis-server "$(dirname "$0")/redis.conf" --aclfile "$accounts" "$@"

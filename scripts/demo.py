@@ -159,7 +159,7 @@ Three things to try, in another terminal:
 
   {ogent} login {place.url} --username {ADMIN}
   {ogent} exec {place.agent_id} -- 'uname -a; uptime'
-  {ogent} ps
+  {ogent} ps --all
 
 The REST interface explains itself at {place.url}/docs
 """)
@@ -182,11 +182,11 @@ class CommandLine:
 
     def newest_command(self) -> str:
         """The id of the command that was asked for last."""
-        arguments = ("ps", "--json")
+        arguments = ("ps", "--all", "--json")
         with self._process(arguments, capture=True) as process:
             output, _ = process.communicate(timeout=COMMAND_TIMEOUT_S)
         _require_success(arguments, process)
-        return str(json.loads(output)["items"][0]["command_id"])
+        return str(json.loads(output)[0]["command_id"])
 
     @contextmanager
     def _process(

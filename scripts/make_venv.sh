@@ -22,6 +22,8 @@ for python in ${PYTHON:-python3.11 python3.12 python3.13 python3 python3.14}; do
     fi
 done
 
-echo "make: Ogent needs Python 3.11 or newer; found $(python3 --version 2>&1 || echo none)." >&2
+tried=${PYTHON:-python3}
+found=$("$tried" --version 2>/dev/null) || found=none
+echo "make: Ogent needs Python 3.11 or newer; $tried is: $found." >&2
 echo "make: install one, or name it: make PYTHON=/path/to/python3.11" >&2
 exit 1
