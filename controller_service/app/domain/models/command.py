@@ -243,14 +243,14 @@ class Command:
         chunks, self._chunks = self._chunks, []
         return chunks
 
+    def pull_marks(self) -> list[LineMark]:
+        """Marks that fell due since the last call, for the repository to store."""
+        marks, self._marks = self._marks, []
+        return marks
+
 
 def _impossible(reported: State, state: State) -> Failure:
     return Failure(
         "impossible_result",
         f"its agent reported {reported} of a command that was {state}: how it ended is not known",
     )
-
-    def pull_marks(self) -> list[LineMark]:
-        """Marks that fell due since the last call, for the repository to store."""
-        marks, self._marks = self._marks, []
-        return marks

@@ -136,7 +136,7 @@ class InMemoryCommandRepository:
 
     def _save(self, command: Command) -> None:
         """Keep a copy without what the caller still has to publish."""
-        self._output.append(command.id, command.pull_chunks())
+        self._output.append(command.id, command.pull_chunks(), command.pull_marks())
         kept = deepcopy(command)
         kept.pull_events()
         self._commands[command.id] = kept

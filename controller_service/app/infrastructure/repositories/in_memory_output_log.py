@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from app.domain.ids import CommandId
+from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
 
 
@@ -14,11 +15,14 @@ class InMemoryOutputLog:
 
     def __init__(self) -> None:
         self._chunks: dict[CommandId, list[Chunk]] = {}
+        self._marks: dict[CommandId, list[LineMark]] = {}
 
-    def append(self, command_id: CommandId, chunks: Sequence[Chunk]) -> None:
-        """Store chunks that follow what is stored."""
-        if chunks:
-            self._chunks.setdefault(command_id, []).extend(chunks)
+    def append(
+        self, command_id: CommandId, chunks: Sequence[Chunk], marks: Sequence[LineMark]
+    ) -> None:
+        """Store chunks that follow what is stored, and the marks that fell due in them."""
+        self._chunks.setdefault(command_id, []).extend(chunks)
+        self._marks.setdefault(command_id, []).extend(marks)
 
     async def read(
         self, command_id: CommandId, *, from_seq: int, max_bytes: int
@@ -44,3 +48,8 @@ class InMemoryOutputLog:
             and chunk.offset + len(chunk.data) > start
             and chunk.offset < end
         ]
+
+    async def mark_before(self, command_id: CommandId, line: int) -> LineMark | None:
+        """The last mark at which at most `line` lines had ended."""
+        found = [m for m in self._marks.get(command_id, []) if m.lines.ended <= line]
+        return found[-1] if found else None
