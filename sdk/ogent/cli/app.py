@@ -71,18 +71,24 @@ def _run(
     raise typer.Exit(code)
 
 
-@app.callback()
-def root(
-    context: typer.Context,
-    json: Json = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-) -> None:
-    """Run a command on another machine and watch it live."""
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         from ogent.protocol.version import VERSION
 
         print(f"ogent {VERSION}")
         raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    json: Json = False,
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Run a command on another machine and watch it live."""
     context.obj = json
 
 

@@ -76,6 +76,8 @@ class EscapeFilter:
         sequence = _SEQUENCE.match(data, at)
         if sequence is not None:
             return sequence.end()
+        if data[at] == 0xC2 and 0x80 <= data[at + 1] <= 0x9F:
+            return at + 2  # a C1 control as UTF-8; a lone 0xC2 at the end is held back before
         if data[at] >= 0xA0:
             shown.append(data[at : at + 1])
         return at + 1

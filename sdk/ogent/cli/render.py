@@ -42,8 +42,11 @@ def duration(seconds: float | None) -> str:
     """Seconds: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`, and nothing for None."""
     if seconds is None:
         return ""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
+    return f"{seconds:.1f} s" if seconds < 10 else elapsed(seconds)
+
+
+def elapsed(seconds: float) -> str:
+    """Whole seconds that have passed, for a line that is drawn again and again: `4 s`."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -71,10 +74,8 @@ def progress_line(
     state: State | None, elapsed_s: float, received: int, quiet_s: float | None, width: int
 ) -> str:
     """What a waiting user wants to know; `quiet_s` is the age of the last output, None for none."""
-    words = [state.value if state else "waiting", duration(float(int(elapsed_s))), size(received)]
-    words.append(
-        "no output yet" if quiet_s is None else f"last output {duration(float(int(quiet_s)))} ago"
-    )
+    words = [state.value if state else "waiting", elapsed(elapsed_s), size(received)]
+    words.append("no output yet" if quiet_s is None else f"last output {elapsed(quiet_s)} ago")
     return shorten(" · ".join(words), width)
 
 

@@ -113,4 +113,4 @@ async def ended(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ende
     async with asyncio.timeout(DEADLINE_S):
         out, err = await process.communicate(stdin)
     assert process.returncode is not None
-    return Ended(process.returncode, out, err.decode())
+    return Ended(process.returncode, out, err.decode(errors="surrogateescape"))
