@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from app.application.dispatcher import Dispatcher
 from app.application.event_bus import EventBus
 from app.application.follower import Follower
+from app.application.handover import Handover
 from app.application.lifecycle import Lifecycle
 from app.application.ports.wakeups import AGENTS_TOPIC, Wakeups, agent_topic, command_topic
 from app.application.use_cases import UseCases
@@ -116,7 +117,8 @@ async def _application(
     )
     agent_server = create_agent_server()
     channel = SocketIOAgentChannel(agent_server, ack_timeout_s=ACK_TIMEOUT_S)
-    bus, sealer = _event_bus(wakeups), UnsignedSealer()
+    handover = Handover()
+    bus, sealer = _event_bus(wakeups, handover), UnsignedSealer()
     queries = Queries(agents=agents, commands=commands, output=output)
     use_cases = UseCases(
         sign_in=SignIn(users=users, hasher=hasher, tokens=tokens, attempts=LimitsAttempts()),
@@ -144,7 +146,7 @@ async def _application(
         queries=queries,
         read_output=ReadOutput(queries=queries, output=output, compile_filter=compile_filter),
         follower=Follower(commands, output, wakeups),
-        dispatcher=Dispatcher(commands, channel, wakeups, bus, clock),
+        dispatcher=Dispatcher(commands, channel, wakeups, handover, bus, clock),
         lifecycle=Lifecycle(),
     )
     await agents.release_all(at=clock.now())
@@ -152,11 +154,11 @@ async def _application(
     return use_cases, wakeups, agent_server, channel
 
 
-def _event_bus(wakeups: Wakeups) -> EventBus:
+def _event_bus(wakeups: Wakeups, handover: Handover) -> EventBus:
     def command_changed(event: events.CommandMoved | events.OutputAppended) -> None:
         wakeups.notify(command_topic(event.command_id))
 
-    def agent_has_orders(event: events.CommandQueued | events.ControlRequested) -> None:
+    def agent_has_orders(event: events.ControlRequested) -> None:
         wakeups.notify(agent_topic(event.agent_id))
 
     def agents_changed(_event: events.Event) -> None:
@@ -164,9 +166,9 @@ def _event_bus(wakeups: Wakeups) -> EventBus:
 
     return EventBus(
         {
-            events.CommandQueued: [agent_has_orders],
             events.ControlRequested: [agent_has_orders],
-            events.CommandMoved: [command_changed],
+            events.CommandQueued: [handover.on_queued],
+            events.CommandMoved: [handover.on_moved, command_changed],
             events.OutputAppended: [command_changed],
             events.AgentRegistered: [agents_changed],
             events.AgentReleased: [agents_changed],

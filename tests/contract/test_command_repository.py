@@ -280,9 +280,9 @@ async def test_queued_runs_are_the_agents_in_order_with_their_orders(storage: St
     await storage.commands.add(first, sealed)
     await added(storage, second, a_command(agent_id=DB), a_command_in(State.DISPATCHED))
     runs = await storage.commands.queued_runs(WEB, after=None, limit=10)
-    assert [(run.command_id, run.is_offered) for run in runs] == [
-        (first.id, True),
-        (second.id, False),
+    assert [(run.command_id, run.offered_epoch) for run in runs] == [
+        (first.id, 1),
+        (second.id, None),
     ]
     assert runs[0].sealed == sealed
 

@@ -1,10 +1,12 @@
 """Queued commands to their agents: in order per agent, until acknowledged."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from app.application.event_bus import EventBus
+from app.application.handover import Handover
 from app.application.ports.agent_channel import AgentChannel, OrderAcknowledged
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import CommandRepository
@@ -18,6 +20,11 @@ from app.domain.models.states import State
 
 #: Orders that one agent may have been sent without having acknowledged them.
 WINDOW: Final = 64
+#: Accepted orders that wait in memory for their session; beyond it they are read from the store.
+HANDED_MAX: Final = 256
+#: An acknowledgement is stored this late, and not at all where the command has moved on by then:
+#: a short command is then one transaction from its order to its end.
+ACKNOWLEDGE_AFTER_S: Final = 0.01
 
 
 class Dispatcher:
@@ -32,23 +39,26 @@ class Dispatcher:
         commands: CommandRepository,
         channel: AgentChannel,
         wakeups: Wakeups,
+        handover: Handover,
         bus: EventBus,
         clock: Clock,
     ) -> None:
         self._commands = commands
         self._channel = channel
         self._wakeups = wakeups
+        self._handover = handover
         self._bus = bus
         self._clock = clock
 
     async def serve(self, session: Session) -> None:
         """Send the session's orders until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            with self._wakeups.listen(agent_topic(session.agent_id)) as bell:
-                await _Serving(self, session, tasks, self._wake(session)).run(bell.wait)
-
-    def _wake(self, session: Session) -> Callable[[], None]:
-        return lambda: self._wakeups.notify(agent_topic(session.agent_id))
+            serving = _Serving(self, session, tasks)
+            with (
+                self._handover.receiving(session.agent_id, serving.hand_over),
+                self._wakeups.listen(agent_topic(session.agent_id)) as bell,
+            ):
+                await serving.run(bell.wait)
 
     async def queued(self, session: Session, after: CommandId | None, room: int) -> list[QueuedRun]:
         """The session's next run orders."""
@@ -63,20 +73,13 @@ class Dispatcher:
 
         One that was cancelled or expired before it was ever offered is not sent.
         """
-        if not run.is_offered and not await self._offer(session, run.command_id):
+        is_noted = run.offered_epoch == session.epoch
+        if not is_noted and not await self._offer(session, run.command_id):
             return
-        answer = await self._until_answered(
-            lambda: self._channel.send_run(session, run.sealed),
-        )
-        now = self._clock.now()
-
-        def record(command: Command) -> None:
-            if answer.refusal is None:
-                command.acknowledge(at=now)
-            else:
-                command.reject(answer.refusal, at=now)
-
-        await self._change(run.command_id, record)
+        with self._handover.watching(run.command_id) as moved:
+            answer = await self._until_answered(lambda: self._channel.send_run(session, run.sealed))
+            if answer.refusal is not None or not await _is_set_soon(moved):
+                await self._record(run.command_id, answer)
 
     async def deliver_control(self, session: Session, control: PendingControl) -> None:
         """Send one control order until it is answered."""
@@ -87,6 +90,17 @@ class Dispatcher:
         """Note that the agent may know of it from now on; False where it is final by now."""
         command = await self._change(command_id, lambda found: found.offer(session.epoch))
         return not command.is_final
+
+    async def _record(self, command_id: CommandId, answer: OrderAcknowledged) -> None:
+        now = self._clock.now()
+
+        def record(command: Command) -> None:
+            if answer.refusal is None:
+                command.acknowledge(at=now)
+            else:
+                command.reject(answer.refusal, at=now)
+
+        await self._change(command_id, record)
 
     async def _change(self, command_id: CommandId, change: Callable[[Command], None]) -> Command:
         changed = await self._commands.change(command_id, change)
@@ -104,60 +118,105 @@ class Dispatcher:
 
 
 class _Serving:
-    """One session being served: what is under way, and from where to read on."""
+    """One session being served: what is under way, and from where to read on.
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        session: Session,
-        tasks: asyncio.TaskGroup,
-        wake: Callable[[], None],
-    ) -> None:
+    Orders come from two sides: read from the store when the bell rings, and handed over when they
+    are accepted here. `_turn` keeps one order among both, `_last` tells which of them came before.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, session: Session, tasks: asyncio.TaskGroup) -> None:
         self._dispatcher = dispatcher
         self._session = session
         self._tasks = tasks
-        self._wake = wake
         self._last: CommandId | None = None
         self._runs: set[CommandId] = set()
         self._controls: set[ControlId] = set()
+        self._handed: deque[QueuedRun] = deque()
+        self._must_read = True
+        self._controls_wait = False
+        self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    def hand_over(self, run: QueuedRun) -> None:
+        """Take an order that was just accepted; with too many of them the store is read instead."""
+        if len(self._handed) >= HANDED_MAX:
+            self._must_read = True
+        else:
+            self._handed.append(run)
+        self._news.set()
 
     async def run(self, wait: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.create_task(self._send_news(), name="handed over")
         while True:
-            await self._send_runs()
-            await self._send_controls()
+            async with self._turn:
+                self._must_read = True
+                await self._send_runs()
+                await self._send_controls()
             await wait()
+
+    async def _send_news(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            async with self._turn:
+                await self._send_runs()
+                if self._controls_wait:
+                    await self._send_controls()
 
     async def _send_runs(self) -> None:
         while room := WINDOW - len(self._runs):
-            runs = await self._dispatcher.queued(self._session, self._last, room)
-            for run in runs:
-                self._last = run.command_id
-                self._runs.add(run.command_id)
-                self._tasks.create_task(self._run(run), name=f"offer {run.command_id}")
-            if len(runs) < room:
+            if self._must_read:
+                runs = await self._dispatcher.queued(self._session, self._last, room)
+                self._must_read = len(runs) == room
+            elif self._handed:
+                runs = [self._handed.popleft()]
+            else:
                 return
+            for run in runs:
+                self._send(run)
+
+    def _send(self, run: QueuedRun) -> None:
+        if self._last is not None and run.command_id <= self._last:
+            return  # read from the store before it was handed over
+        self._last = run.command_id
+        self._runs.add(run.command_id)
+        self._tasks.create_task(self._run(run), name=f"offer {run.command_id}")
 
     async def _run(self, run: QueuedRun) -> None:
         try:
             await self._dispatcher.deliver_run(self._session, run)
         finally:
             self._runs.discard(run.command_id)
-            self._wake()
+            self._news.set()
 
     async def _send_controls(self) -> None:
+        self._controls_wait = False
         for control in await self._dispatcher.controls(self._session):
             # Before its run order is acknowledged, the agent may know nothing of the command and
             # would drop the control order; the acknowledgement brings us here again.
-            if control.control_id in self._controls or control.state is State.QUEUED:
-                continue
-            self._controls.add(control.control_id)
-            self._tasks.create_task(self._control(control), name=f"control {control.control_id}")
+            if control.state is State.QUEUED:
+                self._controls_wait = True
+            elif control.control_id not in self._controls:
+                self._controls.add(control.control_id)
+                self._tasks.create_task(
+                    self._control(control), name=f"control {control.control_id}"
+                )
 
     async def _control(self, control: PendingControl) -> None:
         try:
             await self._dispatcher.deliver_control(self._session, control)
         finally:
             self._controls.discard(control.control_id)
+
+
+async def _is_set_soon(moved: asyncio.Event) -> bool:
+    """Whether the command moves within ACKNOWLEDGE_AFTER_S."""
+    try:
+        async with asyncio.timeout(ACKNOWLEDGE_AFTER_S):
+            await moved.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def agent_state_lost() -> Failure:

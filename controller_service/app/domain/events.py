@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from app.domain.ids import AgentId, CommandId
+from app.domain.models.order import QueuedRun
 from app.domain.models.states import State
 
 
 @dataclass(frozen=True, slots=True)
 class CommandQueued:
-    """A command was accepted for an agent."""
+    """A command was accepted for an agent; `run` is the order that it waits for."""
 
     command_id: CommandId
     agent_id: AgentId
+    run: QueuedRun
 
 
 @dataclass(frozen=True, slots=True)

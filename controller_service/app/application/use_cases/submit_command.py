@@ -78,9 +78,10 @@ class SubmitCommand:
             agent.require_online()
         command, order = self._command(wanted, agent)
         key = self._key(wanted)
-        stored = await self.commands.add(command, self.sealer.seal_run(order), key)
+        sealed = self.sealer.seal_run(order)
+        stored = await self.commands.add(command, sealed, key)
         if stored == command.id:
-            command.announce()
+            command.announce(sealed)
             self.bus.publish(command.pull_events())
         return stored
 

@@ -8,6 +8,7 @@ from app.domain.errors import IllegalMove, InvalidState
 from app.domain.events import CommandMoved, CommandQueued, Event, OutputAppended
 from app.domain.ids import AgentId, CommandId, UserName
 from app.domain.models.lines import LineCount, LineMark, marks_between
+from app.domain.models.order import QueuedRun, SealedOrder
 from app.domain.models.output import Chunk, Missing, OutputTotals
 from app.domain.models.states import ALLOWED, FINAL, NEXT, Action, State
 
@@ -66,8 +67,8 @@ class Outcome:
 class Command:
     """One command line, for one agent; `exit_code` is None until its process has ended.
 
-    `offered_epoch` is the agent's session under which it may first have been sent: None means
-    that no agent can know of it. `execution_target` is what will be used, `auto` resolved.
+    `offered_epoch` is the agent's newest session in which it may have been sent: None means that
+    no agent can know of it. `execution_target` is what will be used, `auto` resolved.
     """
 
     id: CommandId
@@ -118,9 +119,10 @@ class Command:
             return None
         return max((self.finished_at - self.started_at).total_seconds(), 0.0)
 
-    def announce(self) -> None:
-        """Say that it was accepted; called once, when it is new."""
-        self._events.append(CommandQueued(self.id, self.agent_id))
+    def announce(self, sealed: SealedOrder) -> None:
+        """Say that it was accepted, with its order; called once, when it is new and stored."""
+        run = QueuedRun(self.id, self.offered_epoch, sealed)
+        self._events.append(CommandQueued(self.id, self.agent_id, run))
 
     def move(self, state: State, *, at: datetime) -> None:
         """Enter `state`, or raise IllegalMove and change nothing."""
@@ -134,12 +136,13 @@ class Command:
         self._events.append(CommandMoved(self.id, self.agent_id, at, state))
 
     def offer(self, epoch: int) -> None:
-        """Note, before it is sent, that the agent may know of it from session `epoch` on.
+        """Note, before it is sent in session `epoch`, that the agent may know of it from then on.
 
+        The newest session counts: an agent whose journal ends before it may have lost the order.
         Nothing happens to one that is final by now: it must not be sent any more.
         """
-        if self.offered_epoch is None and not self.is_final:
-            self.offered_epoch = epoch
+        if not self.is_final:
+            self.offered_epoch = max(epoch, self.offered_epoch or 0)
 
     def acknowledge(self, *, at: datetime) -> None:
         """The agent has it in its journal; a repeat changes nothing."""

@@ -47,10 +47,10 @@ class SealedOrder:
 
 @dataclass(frozen=True, slots=True)
 class QueuedRun:
-    """A run order that its agent has not acknowledged; `is_offered`: it may know of it."""
+    """A run order that its agent has not acknowledged, and the session it was last offered in."""
 
     command_id: CommandId
-    is_offered: bool
+    offered_epoch: int | None
     sealed: SealedOrder
 
 

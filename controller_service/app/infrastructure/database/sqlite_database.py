@@ -114,12 +114,16 @@ class SqliteDatabase:
         """One transaction; the value or the exception of each work, in order."""
         try:
             with self._writer.connect() as connection, connection.begin():
+                if len(group) == 1:
+                    return [group[0].run(connection)]
                 return [_run_alone(connection, work) for work in group]
         except DBAPIError as exc:
             log.error("a transaction failed", error=str(exc.orig), works=len(group))
             # After a failed write the file is suspect: the next group opens it anew.
             self._writer.dispose()
             return [_translated(exc)] * len(group)
+        except Exception as exc:  # raised to those who wait: the writer goes on
+            return [_Raised(exc)] * len(group)
 
 
 def _run_alone(connection: Connection, work: _Work[T]) -> object:

@@ -108,7 +108,7 @@ class InMemoryCommandRepository:
     ) -> list[QueuedRun]:
         """Run orders of the agent's queued commands, oldest first."""
         found = [
-            QueuedRun(command.id, command.offered_epoch is not None, self._orders[command.id])
+            QueuedRun(command.id, command.offered_epoch, self._orders[command.id])
             for command in self._unfinished(agent_id)
             if command.state is State.QUEUED and command.id > (after or "")
         ]

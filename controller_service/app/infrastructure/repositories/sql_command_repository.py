@@ -188,7 +188,7 @@ class SqlCommandRepository:
         return [
             QueuedRun(
                 CommandId(row.id),
-                row.offered_epoch is not None,
+                row.offered_epoch,
                 SealedOrder(row.order, row.signature, row.key_id),
             )
             for row in rows

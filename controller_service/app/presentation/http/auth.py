@@ -1,5 +1,6 @@
 """Sign-in, named tokens, one's own account, accounts."""
 
+import re
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Body, Depends, Form, Path, Request
@@ -12,9 +13,10 @@ from app.domain.errors import Invalid
 from app.domain.ids import AgentId, TokenId, UserName
 from app.domain.models.user import Principal, Role
 from app.presentation.http.dependencies import CurrentPrincipal, client_address
-from ogent.protocol import resources
+from ogent.protocol import limits, resources
 
 _AGENT_SCOPE: Final = "agent:"
+_AGENT_ID: Final = re.compile(limits.AGENT_ID_PATTERN)
 
 _TOKEN_EXAMPLE = {"ci": {"value": {"name": "ci", "role": "operator", "expires_in": 86400}}}
 _PASSWORD_EXAMPLE = {
@@ -128,6 +130,7 @@ def auth_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
 def _agent_of(scope: str) -> AgentId | None:
     if not scope:
         return None
-    if not scope.startswith(_AGENT_SCOPE):
+    name = scope.removeprefix(_AGENT_SCOPE)
+    if name == scope or not _AGENT_ID.fullmatch(name):
         raise Invalid("scope is either empty or agent:AGENT_ID")
-    return AgentId(scope.removeprefix(_AGENT_SCOPE))
+    return AgentId(name)

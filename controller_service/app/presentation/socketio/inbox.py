@@ -12,6 +12,10 @@ from app.domain.ids import CommandId
 #: Frames and bytes of output that one session may have waiting; agents send far less unasked.
 FRAMES_MAX: Final = 8192
 BYTES_MAX: Final = 16 * 1024 * 1024
+#: How long a little output waits for the result that may follow it: one transaction then takes
+#: both. More than URGENT_BYTES wait for nothing.
+LINGER_S: Final = 0.001
+URGENT_BYTES: Final = 64 * 1024
 
 
 class InboxFull(Throttled):
@@ -35,6 +39,7 @@ class Inbox:
         self._frames: deque[Waiting] = deque()
         self._bytes = 0
         self._arrived = asyncio.Event()
+        self._is_urgent = asyncio.Event()
 
     def put(self, waiting: Waiting) -> None:
         """Append; raises InboxFull, and appends nothing, over a bound."""
@@ -43,15 +48,31 @@ class Inbox:
         self._frames.append(waiting)
         self._bytes += waiting.size
         self._arrived.set()
+        if waiting.recorded is not None or self._bytes >= URGENT_BYTES:
+            self._is_urgent.set()
 
     async def take(self) -> list[Waiting]:
-        """All that waits, at least one frame."""
+        """All that waits, at least one frame.
+
+        A little output alone is given a moment, since the result often follows on its heels.
+        """
         await self._arrived.wait()
+        await self._linger()
         self._arrived.clear()
+        self._is_urgent.clear()
         frames = list(self._frames)
         self._frames.clear()
         self._bytes = 0
         return frames
+
+    async def _linger(self) -> None:
+        if self._is_urgent.is_set():
+            return
+        try:
+            async with asyncio.timeout(LINGER_S):
+                await self._is_urgent.wait()
+        except TimeoutError:
+            return
 
     def close(self) -> None:
         """Let everybody who waits for a frame that was never stored know it."""

@@ -1,0 +1,270 @@
+"""A command's life, repeats and late frames included."""
+
+import pytest
+
+from app.domain.errors import InvalidState, OutputGap
+from app.domain.events import CommandMoved, CommandQueued, OutputAppended
+from app.domain.models.command import Failure, StopFailure
+from app.domain.models.order import QueuedRun, SealedOrder
+from app.domain.models.output import Missing, OutputTotals, Stream
+from app.domain.models.states import ALLOWED, FINAL, NEXT, Action, State
+from tests.builders import (
+    NOW,
+    a_beginning,
+    a_chunk,
+    a_command,
+    a_command_in,
+    an_outcome,
+    an_outcome_after,
+    chunks_of,
+    later,
+)
+
+WHY = Failure("because", "of that")
+
+
+def test_a_new_command_announces_itself_once() -> None:
+    command = a_command()
+    sealed = SealedOrder(b"order", b"", "")
+    command.announce(sealed)
+    run = QueuedRun(command.id, None, sealed)
+    assert command.pull_events() == [CommandQueued(command.id, command.agent_id, run)]
+    assert command.pull_events() == []
+
+
+def test_the_newest_offer_counts() -> None:
+    command = a_command()
+    command.offer(4)
+    command.offer(3)
+    assert command.offered_epoch == 4
+
+
+def test_a_final_command_is_not_offered() -> None:
+    command = a_command()
+    command.request(Action.CANCEL, at=NOW)
+    command.offer(3)
+    assert command.offered_epoch is None
+
+
+def test_an_acknowledged_command_is_dispatched_and_a_repeat_changes_nothing() -> None:
+    command = a_command()
+    command.acknowledge(at=later(1))
+    command.acknowledge(at=later(2))
+    assert (command.state, command.dispatched_at) == (State.DISPATCHED, later(1))
+    assert len(command.pull_events()) == 1
+
+
+def test_a_beginning_tells_when_and_where() -> None:
+    command = a_command()
+    command.begin(a_beginning(), at=later(4))
+    assert (command.state, command.dispatched_at, command.started_at) == (
+        State.RUNNING,
+        later(4),
+        later(2),
+    )
+    assert (command.execution_type, command.target) == ("local", "web-1.example")
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.PAUSED, *sorted(FINAL)])
+def test_a_repeated_or_late_beginning_changes_nothing(state: State) -> None:
+    command = a_command_in(state)
+    before = a_command_in(state, id=command.id)
+    command.begin(a_beginning(), at=later(9))
+    assert command == before
+    assert command.pull_events() == []
+
+
+def test_chunks_are_taken_in_order_and_told_once() -> None:
+    command = a_command_in(State.RUNNING)
+    chunks = chunks_of(b"one", (Stream.STDERR, b"t"), b"wo")
+    assert all(command.append(chunk) for chunk in chunks)
+    assert command.stored == OutputTotals(3, 5, 1)
+    assert command.pull_events() == [OutputAppended(command.id)]
+    assert command.pull_chunks() == chunks
+    assert command.pull_chunks() == []
+
+
+def test_a_repeated_chunk_is_not_taken() -> None:
+    command = a_command_in(State.RUNNING)
+    assert command.append(a_chunk())
+    assert not command.append(a_chunk())
+    assert len(command.pull_chunks()) == 1
+
+
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_nothing_is_taken_after_the_end(state: State) -> None:
+    command = a_command_in(state)
+    assert not command.append(a_chunk())
+    assert command.stored == OutputTotals()
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        a_chunk(seq=2, offset=3),
+        a_chunk(seq=1, offset=0),
+        a_chunk(seq=1, offset=4),
+        a_chunk(seq=1, offset=3, stream=Stream.STDERR),
+    ],
+)
+def test_a_chunk_that_leaves_a_gap_is_refused_and_nothing_taken(chunk) -> None:
+    command = a_command_in(State.RUNNING)
+    command.append(a_chunk())
+    with pytest.raises(OutputGap):
+        command.append(chunk)
+    assert command.stored == OutputTotals(1, 3, 0)
+    assert len(command.pull_chunks()) == 1
+
+
+def test_an_outcome_is_taken_once_all_that_it_counts_is_stored() -> None:
+    command = a_command_in(State.RUNNING)
+    chunks = chunks_of(b"one", (Stream.STDERR, b"two"))
+    outcome = an_outcome_after(chunks, exit_code=0)
+    for chunk in chunks:
+        assert not command.settle(outcome, at=later(9))
+        command.append(chunk)
+    assert command.settle(outcome, at=later(9))
+    assert (command.state, command.exit_code, command.finished_at) == (
+        State.SUCCEEDED,
+        0,
+        later(5),
+    )
+
+
+def test_an_outcome_carries_everything_that_is_known_of_the_end() -> None:
+    command = a_command_in(State.RUNNING)
+    stop = StopFailure("stop_not_permitted", "one is left", (1,))
+    gaps = [Missing(Stream.STDOUT, 0, 4)]
+    command.settle(
+        an_outcome(
+            state=State.FAILED,
+            exit_code=None,
+            signal="SIGTERM",
+            failure=WHY,
+            stop_failure=stop,
+            stdout_written=4,
+            missing=gaps,
+        ),
+        at=later(9),
+    )
+    assert (command.signal, command.failure, command.stop_failure) == ("SIGTERM", WHY, stop)
+    assert (command.missing, command.is_truncated) == (tuple(gaps), True)
+
+
+def test_a_repeated_outcome_changes_nothing() -> None:
+    command = a_command_in(State.RUNNING)
+    command.settle(an_outcome(), at=later(9))
+    command.pull_events()
+    assert command.settle(an_outcome(state=State.FAILED, exit_code=1), at=later(10))
+    assert (command.state, command.exit_code) == (State.SUCCEEDED, 0)
+    assert command.pull_events() == []
+
+
+def test_an_outcome_tells_of_the_beginning_that_nobody_heard_of() -> None:
+    command = a_command(offered_epoch=1)
+    command.settle(an_outcome(), at=later(9))
+    moves = [event.state for event in command.pull_events() if isinstance(event, CommandMoved)]
+    assert moves == [State.DISPATCHED, State.RUNNING, State.SUCCEEDED]
+    assert command.duration_s == 3.0
+
+
+def test_a_command_that_could_not_start_fails_without_a_beginning() -> None:
+    command = a_command(offered_epoch=1)
+    command.settle(an_outcome(state=State.FAILED, beginning=None, failure=WHY), at=later(9))
+    assert (command.state, command.started_at, command.duration_s) == (State.FAILED, None, None)
+
+
+@pytest.mark.parametrize(
+    ("here", "outcome"),
+    [
+        (State.DISPATCHED, an_outcome(beginning=None)),
+        (State.DISPATCHED, an_outcome(state=State.RUNNING, beginning=None)),
+        (State.QUEUED, an_outcome(state=State.TIMED_OUT, beginning=None)),
+        (State.RUNNING, an_outcome(state=State.REJECTED)),
+        (State.RUNNING, an_outcome(state=State.PAUSED)),
+        (State.PAUSED, an_outcome(state=State.QUEUED)),
+    ],
+)
+def test_an_impossible_outcome_is_no_knowledge_of_the_end(here: State, outcome) -> None:
+    command = a_command_in(here)
+    assert command.settle(outcome, at=later(9))
+    assert (command.state, command.exit_code) == (State.LOST, None)
+    assert command.failure is not None
+    assert command.failure.code == "impossible_result"
+
+
+def test_an_end_before_the_start_lasts_no_time() -> None:
+    command = a_command_in(State.DISPATCHED)
+    command.settle(an_outcome(beginning=a_beginning(started_at=later(7))), at=later(9))
+    assert command.duration_s == 0.0
+
+
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("state", State)
+def test_an_action_is_asked_where_it_makes_sense(state: State, action: Action) -> None:
+    command = a_command_in(state)
+    if state in ALLOWED[action]:
+        assert command.request(action, at=later(9))
+        assert (command.state, command.requested_action) == (state, action)
+    else:
+        with pytest.raises(InvalidState):
+            command.request(action, at=later(9))
+        assert command.requested_action is None
+
+
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.KILL])
+def test_one_that_no_agent_can_know_of_is_cancelled_at_once(action: Action) -> None:
+    command = a_command()
+    assert not command.request(action, at=later(9))
+    assert (command.state, command.finished_at) == (State.CANCELLED, later(9))
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_unfinished_command_can_be_lost(state: State) -> None:
+    command = a_command_in(state)
+    command.lose(WHY, at=later(9))
+    assert (command.failure == WHY) is (state not in FINAL)
+    assert command.state is (State.LOST if state not in FINAL else state)
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_what_has_not_run_can_be_rejected(state: State) -> None:
+    command = a_command_in(state)
+    command.reject(WHY, at=later(9))
+    assert (command.failure == WHY) is (State.REJECTED in NEXT.get(state, ()))
+
+
+def test_a_command_expires_at_its_time_and_not_before() -> None:
+    command = a_command(expires_at=later(60))
+    assert not command.expire(at=later(59.999))
+    assert command.expire(at=later(60))
+    assert command.state is State.REJECTED
+    assert command.failure is not None
+    assert command.failure.code == "expired"
+    assert not command.expire(at=later(61))
+
+
+def test_what_an_agent_may_know_of_does_not_expire_here() -> None:
+    assert not a_command(offered_epoch=1).expire(at=later(999))
+    assert not a_command_in(State.RUNNING).expire(at=later(999))
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "is_truncated"), [(3, 0, False), (4, 0, True), (3, 1, True), (2, 0, False)]
+)
+def test_truncated_means_that_more_was_written_than_is_stored(
+    stdout: int, stderr: int, is_truncated: bool
+) -> None:
+    command = a_command(stored=OutputTotals(1, 3, 0), stdout_written=stdout, stderr_written=stderr)
+    assert command.is_truncated is is_truncated
+    assert not a_command(stored=OutputTotals(1, 3, 0)).is_truncated
+
+
+def test_marks_fall_due_where_a_mebibyte_is_full() -> None:
+    command = a_command_in(State.RUNNING)
+    size = 256 * 1024
+    for chunk in chunks_of(*[b"x" * (size - 1) + b"\n"] * 9):
+        command.append(chunk)
+    marks = command.pull_marks()
+    assert [(mark.totals.next_seq, mark.lines.ended) for mark in marks] == [(4, 16), (8, 32)]
+    assert command.pull_marks() == []
