@@ -1,69 +1,39 @@
-"""The process: settings, lock, log, and exit codes."""
+"""The command `ogent-agent`."""
 
 import argparse
-import asyncio
-import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from agent.bootstrap import run_agent
-from agent.infrastructure.controller.session import GivenUp
-from agent.infrastructure.logging import configure_logging, escaped
-from agent.infrastructure.storage.identity import DataDirUnusable, locked_data_dir
-from agent.presentation.socketio.controller_events import Superseded
-from agent.settings import InvalidSettings, Settings, read_settings, unknown_names
 from ogent.protocol.version import VERSION
 
-log = logging.getLogger("agent")
-
-EXIT_STOPPED: Final = 0
-EXIT_FAILED: Final = 1
-EXIT_MISCONFIGURED: Final = 2
-EXIT_SUPERSEDED: Final = 3
+#: What the libraries of the agent import where it happens to be installed, and the agent never
+#: uses: brokers of Socket.IO servers, its synchronous client, tracebacks in colour. Together
+#: they are a fifth of the agent's memory and a third of its start.
+UNUSED: Final = ("aio_pika", "kombu", "redis", "requests", "rich", "websocket")
 
 
 def main(env_file: Path = Path(".env")) -> int:
-    """Run the agent with what the environment and `env_file` say; its exit status.
-
-    0 after a stop, 1 where it gave up or failed, 2 where it cannot start as it is set up (one
-    line on stderr says why), 3 where another process took its place.
-    """
+    """Run the agent with what the environment and `env_file` say; its exit status."""
     _parse_arguments()
+    with _as_if_not_installed(UNUSED):
+        from agent.process import run  # here, so that the libraries are imported as said above
+    return run(env_file)
+
+
+@contextmanager
+def _as_if_not_installed(names: tuple[str, ...]) -> Iterator[None]:
+    """While it lasts, importing any of `names` that was not imported before raises ImportError."""
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # what import understands as absent
     try:
-        settings = read_settings(env_file)
-        configure_logging(settings.log_level, settings.log_format)
-        for name in unknown_names(env_file):
-            log.warning("%s in %s means nothing to the agent", name, env_file)
-        return _run(settings, env_file.parent)
-    except InvalidSettings as exc:
-        return _misconfigured(str(exc))
-    except DataDirUnusable as exc:
-        return _misconfigured(f"DATA_DIR: {exc}")
-
-
-def _run(settings: Settings, home: Path) -> int:
-    with locked_data_dir(home / settings.data_dir) as data_dir:
-        try:
-            asyncio.run(run_agent(settings, data_dir))
-        except Superseded as exc:
-            log.error("superseded: %s; this one ends", exc)
-            return EXIT_SUPERSEDED
-        except GivenUp as exc:
-            log.error("%s; MAX_RECONNECT_ATTEMPTS allows no more", exc)
-            return EXIT_FAILED
-        except (InvalidSettings, DataDirUnusable):
-            raise
-        except Exception:  # main: the last place that can say what happened
-            log.exception("the agent failed")
-            return EXIT_FAILED
-    log.info("stopped")
-    return EXIT_STOPPED
-
-
-def _misconfigured(reason: str) -> int:
-    print(f"ogent-agent: {escaped(reason)}", file=sys.stderr)
-    return EXIT_MISCONFIGURED
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _parse_arguments() -> None:

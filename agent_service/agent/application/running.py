@@ -1,6 +1,7 @@
 """One execution under way: its process, its output, and what is asked of it."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,7 @@ from agent.application.delivery import Delivery
 from agent.application.ports.clock import Clock
 from agent.application.ports.executor import RunningProcess
 from agent.application.ports.journal import Journal
-from agent.application.stopping import Force, TreeStop
+from agent.application.stopping import KILL_GRACE_S, Force, TreeStop
 from agent.domain.errors import AgentError
 from agent.domain.models.execution import Execution, Failure, Outcome, State, StopFailure
 from agent.domain.models.executor import Exit, Impulse, Place
@@ -81,7 +82,7 @@ class Running:
         try:
             process_exit = await self._until_ended(process)
         except BaseException:
-            await process.signal(Impulse.KILL)
+            await self._kill(process)
             raise
         if self._wanted is not None and self._stop is not None and self._stop.found_any:
             await self._settle(self._wanted.ended_as, process_exit, self._wanted.failure)
@@ -140,6 +141,12 @@ class Running:
         await self._clock.sleep(timeout_s)
         message = f"the command was stopped after its timeout of {timeout_s:g} s"
         self.stop(State.TIMED_OUT, Force.ASK, Failure("timed_out", message))
+
+    async def _kill(self, process: RunningProcess) -> None:
+        stop = TreeStop(process=process, clock=self._clock, failed=lambda _: None, force=Force.KILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_GRACE_S):
+                await stop.run()
 
     # --- signals --------------------------------------------------------------------------
 

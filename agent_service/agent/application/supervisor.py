@@ -49,8 +49,10 @@ class Supervisor:
         self._max_concurrent = max_concurrent
         self._waiting: OrderedDict[CommandId, Running] = OrderedDict()
         self._running: dict[CommandId, Running] = {}
+        self._runs: dict[CommandId, asyncio.Task[None]] = {}
         self._tasks = asyncio.TaskGroup()
         self._is_stopping = False
+        self._is_closed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -64,9 +66,11 @@ class Supervisor:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for running in self._running.values():
-            running.stop(State.LOST, Force.KILL, _STOPPED)
-        await self._tasks.__aexit__(exc_type, exc, traceback)
+        self._is_closed = True
+        for task in self._runs.values():
+            task.cancel()  # which kills what it follows
+        is_cancelled = isinstance(exc, asyncio.CancelledError)
+        await self._tasks.__aexit__(*((exc_type, exc, traceback) if is_cancelled else (None,) * 3))
 
     @property
     def running(self) -> int:
@@ -143,7 +147,8 @@ class Supervisor:
         while self._waiting and len(self._running) < self._max_concurrent:
             command_id, running = self._waiting.popitem(last=False)
             self._running[command_id] = running
-            self._tasks.create_task(self._run(running), name=f"run {command_id}")
+            run = self._tasks.create_task(self._run(running), name=f"run {command_id}")
+            self._runs[command_id] = run
 
     async def _run(self, running: Running) -> None:
         command_id = running.execution.id
@@ -153,8 +158,9 @@ class Supervisor:
             log.exception("command %s could not be followed to its end", command_id)
             await self._give_up(running)
         finally:
-            del self._running[command_id]
-            self._fill()
+            del self._running[command_id], self._runs[command_id]
+            if not self._is_closed:
+                self._fill()
             self._note_idle()
 
     async def _give_up(self, running: Running) -> None:

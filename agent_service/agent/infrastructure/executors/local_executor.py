@@ -90,8 +90,6 @@ class LocalExecutor:
             raise SpawnFailed(
                 f"the working directory {order.cwd!r} cannot be used: {reason}"
             ) from exc
-        except ValueError as exc:  # a NUL in the path
-            raise SpawnFailed(f"the working directory {order.cwd!r} is no path") from exc
         return folder
 
     def _spawn(
