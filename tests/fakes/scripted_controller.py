@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 WHEN = "2026-11-21T05:44:00.000000Z"
 GOOD_TOKEN = "good-token"
+TAIL_BYTES = 1024 * 1024
 FINAL = {"succeeded", "failed", "timed_out", "cancelled", "lost", "rejected"}
 
 
@@ -338,7 +339,8 @@ class ScriptedController:
 
     async def _event_bytes(self, command: ScriptedCommand, seq: int) -> AsyncIterator[bytes]:
         yield b": welcome\n\n"
-        yield event("state", {**about(command), "state": "running", "timestamp": WHEN})
+        for state in ("dispatched", "running"):
+            yield event("state", {**about(command), "state": state, "timestamp": WHEN})
         while True:
             changed = command.changed
             for number in range(seq, len(command.chunks)):
@@ -396,8 +398,8 @@ def finished(command: ScriptedCommand) -> dict[str, object]:
         "command": command.request["command"],
         "exit_code": command.exit_code,
         "signal": command.signal,
-        "stdout": command.of("stdout").decode(errors="replace"),
-        "stderr": command.of("stderr").decode(errors="replace"),
+        "stdout": command.of("stdout")[-TAIL_BYTES:].decode(errors="replace"),
+        "stderr": command.of("stderr")[-TAIL_BYTES:].decode(errors="replace"),
         "timestamp": WHEN,
         "execution_type": "local",
         "target": None,

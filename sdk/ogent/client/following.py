@@ -74,7 +74,7 @@ class Following:
         self._command_id = command_id
         self._next_seq = from_seq
         self._on_interruption = on_interruption
-        self._state: State | None = None
+        self._told: set[tuple[State, datetime]] = set()
         self._gap_at: int | None = None
 
     async def events(self) -> AsyncGenerator[Followed, None]:
@@ -147,9 +147,9 @@ class Following:
         return Chunk(frame.seq, frame.stream, frame.offset, _exact(frame), frame.timestamp)
 
     def _change(self, frame: ClientState) -> StateChange | None:
-        if frame.state == self._state:
-            return None
-        self._state = frame.state
+        if (frame.state, frame.timestamp) in self._told:
+            return None  # a new connection begins with the states of before
+        self._told.add((frame.state, frame.timestamp))
         return StateChange(frame.state, frame.timestamp)
 
 

@@ -50,15 +50,15 @@ async def test_offsets_count_within_their_stream(client, controller):
 
 async def test_states_are_given_when_they_change(client, controller):
     ended(controller, 1)
-    controller.cuts = [5, 300]
+    controller.cuts = [5, 420]
     states = [e.state for e in await collect(client, "cmd-1") if isinstance(e, StateChange)]
-    assert states == ["running", "succeeded"]
+    assert states == ["dispatched", "running", "succeeded"]
 
 
 async def test_live_output_comes_as_it_is_written(client, controller):
     command = controller.start("live")
     async with asyncio.timeout(40), aclosing(client.follow("cmd-1")) as events:
-        assert isinstance(await anext(events), StateChange)
+        assert [(await anext(events)).state for _ in "12"] == ["dispatched", "running"]
         for number in range(5):
             command.write("stdout", b"%d\n" % number)
             event = await anext(events)
