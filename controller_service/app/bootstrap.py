@@ -40,6 +40,12 @@ from app.infrastructure.database.migrate import migrate_sqlite
 from app.infrastructure.database.sqlite_database import open_sqlite_database
 from app.infrastructure.in_process_wakeups import InProcessWakeups
 from app.infrastructure.re2_filter import compile_filter
+from app.infrastructure.repositories.caching_output_log import CachingOutputLog
+from app.infrastructure.repositories.caching_repositories import (
+    CachingAgentRepository,
+    CachingCommandRepository,
+    CachingUserRepository,
+)
 from app.infrastructure.repositories.sql_agent_repository import SqlAgentRepository
 from app.infrastructure.repositories.sql_command_repository import SqlCommandRepository
 from app.infrastructure.repositories.sql_output_log import SqlOutputLog
@@ -106,8 +112,10 @@ async def _application(
 ) -> tuple[UseCases, Wakeups, socketio.AsyncServer, SocketIOAgentChannel]:
     await asyncio.to_thread(migrate_sqlite, settings.database_path)
     database = await stack.enter_async_context(open_sqlite_database(settings.database_path))
-    agents, commands = SqlAgentRepository(database), SqlCommandRepository(database)
-    users, output = SqlUserRepository(database), SqlOutputLog(database)
+    agents = CachingAgentRepository(SqlAgentRepository(database))
+    users = CachingUserRepository(SqlUserRepository(database))
+    output = CachingOutputLog(SqlOutputLog(database))
+    commands = CachingCommandRepository(SqlCommandRepository(database), output)
     clock, new_id, wakeups = SystemClock(), IdSource(), InProcessWakeups()
     hasher = await stack.enter_async_context(PasslibHasher())
     tokens = JoseTokens(

@@ -1,7 +1,7 @@
 """An agent: a machine that runs commands, and its session if it has one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.domain.errors import AgentOffline
@@ -99,6 +99,10 @@ class Agent:
         self.facts = facts
         self.last_seen_at = at
         self._events.append(AgentChanged(self.id))
+
+    def snapshot(self) -> "Agent":
+        """A copy without anything to tell."""
+        return replace(self, _events=[])
 
     def pull_events(self) -> list[Event]:
         """What happened since the last call."""

@@ -1,7 +1,7 @@
 """A command: one line of shell for one agent, and its life on the controller."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from app.domain.errors import IllegalMove, InvalidState
@@ -240,6 +240,15 @@ class Command:
         """What happened since the last call; afterwards there is nothing left to tell."""
         events, self._events = self._events, []
         return events
+
+    @property
+    def new_chunks(self) -> Sequence[Chunk]:
+        """Chunks taken that `pull_chunks` has not given yet."""
+        return tuple(self._chunks)
+
+    def snapshot(self) -> "Command":
+        """A copy of what is stored of it: nothing to tell and nothing to store."""
+        return replace(self, _events=[], _chunks=[], _marks=[])
 
     def pull_chunks(self) -> list[Chunk]:
         """Chunks taken since the last call, for the repository to store."""
