@@ -68,7 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stay", action="store_true", help="keep the data, go on until Ctrl-C")
     stay = parser.parse_args().stay
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
         run_persistently() if stay else run_once()
@@ -125,7 +125,10 @@ def running(place: Place) -> Iterator[tuple[ServiceProcess, ServiceProcess]]:
         agent.wait_until(
             lambda: api.agent_is_online(place.agent_id), "on line", timeout_s=START_TIMEOUT_S
         )
-        yield controller, agent
+        try:
+            yield controller, agent
+        except (DemoFailed, RestError) as exc:
+            raise DemoFailed(f"{exc}\n{controller.tail()}{agent.tail()}") from exc
 
 
 def show(place: Place) -> None:

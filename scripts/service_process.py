@@ -51,7 +51,14 @@ class ServiceProcess:
         """The error that says how it failed and how its log ends."""
         status = self._process.poll()
         ended = f" (exit status {status})" if status is not None else ""
-        return ServiceFailed(f"the {self.name}: {how}{ended}\n{self._tail()}")
+        return ServiceFailed(f"the {self.name}: {how}{ended}\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The last TAIL_LINES of its log, under a line that names the file."""
+        with self._log.open(errors="replace") as lines:
+            last = deque(lines, maxlen=TAIL_LINES)
+        text = "".join(f"  | {line.rstrip()}\n" for line in last) or "  | (empty)\n"
+        return f"The end of {self._log}:\n{text}"
 
     def stop(self) -> None:
         """Ask it to end, wait, and kill it where it has not ended after STOP_GRACE_S."""
@@ -63,12 +70,6 @@ class ServiceProcess:
         finally:  # also when the user does not want to wait
             self._process.kill()
             self._process.wait()
-
-    def _tail(self) -> str:
-        with self._log.open(errors="replace") as lines:
-            last = deque(lines, maxlen=TAIL_LINES)
-        text = "".join(f"  | {line.rstrip()}\n" for line in last) or "  | (empty)\n"
-        return f"The end of {self._log}:\n{text}"
 
 
 @contextmanager
