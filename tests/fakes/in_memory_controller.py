@@ -115,11 +115,11 @@ class InMemoryController:
                 self.handover.on_moved(event)
             self.wakeups.notify(command_topic(event.command_id))
 
-    async def register(
+    def registration(
         self, agent_id: AgentId = WEB, *held: CommandId, last_epoch: int = 0, **labels: str
-    ) -> Session:
-        """An agent's next session."""
-        wanted = Registration(
+    ) -> Registration:
+        """What an agent says when it connects."""
+        return Registration(
             agent_id=agent_id,
             sid=SessionId(f"sid-{self.new_id()}"),
             facts=some_facts(),
@@ -127,6 +127,12 @@ class InMemoryController:
             last_epoch=last_epoch,
             held=frozenset(held),
         )
+
+    async def register(
+        self, agent_id: AgentId = WEB, *held: CommandId, last_epoch: int = 0, **labels: str
+    ) -> Session:
+        """An agent's next session."""
+        wanted = self.registration(agent_id, *held, last_epoch=last_epoch, **labels)
         return (await self.register_agent(wanted)).session
 
     async def submit(self, text: str = "echo hi", **wanted: object) -> CommandId:

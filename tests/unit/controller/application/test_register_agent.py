@@ -1,0 +1,134 @@
+"""Sessions open and end, and what is lost when an agent comes back without it."""
+
+import pytest
+
+from app.domain.errors import AgentNotFound
+from app.domain.events import AgentChanged, AgentRegistered, AgentReleased, CommandMoved
+from app.domain.ids import CommandId
+from app.domain.models.output import OutputTotals
+from app.domain.models.states import State
+from tests.builders import (
+    DB,
+    NOW,
+    WEB,
+    a_command,
+    a_command_in,
+    a_session,
+    chunks_of,
+    some_facts,
+)
+from tests.fakes.in_memory_controller import InMemoryController
+
+
+async def test_a_registration_opens_the_next_session(controller: InMemoryController) -> None:
+    first = await controller.register(WEB)
+    second = await controller.register(WEB, role="web")
+    agent = await controller.agents.get(WEB)
+    assert (first.epoch, second.epoch) == (1, 2)
+    assert (agent.sid, agent.epoch, agent.labels) == (second.sid, 2, {"role": "web"})
+    assert controller.events == [AgentRegistered(WEB)] * 2
+
+
+@pytest.mark.parametrize("state", [State.DISPATCHED, State.RUNNING, State.PAUSED])
+async def test_what_the_agent_took_and_does_not_hold_is_lost(
+    controller: InMemoryController, state: State
+) -> None:
+    command = a_command_in(state)
+    await controller.keep(command)
+    await controller.register(WEB, last_epoch=5)
+    lost = await controller.commands.get(command.id)
+    assert lost.state is State.LOST
+    assert lost.failure is not None
+    assert lost.failure.code == "agent_state_lost"
+    assert CommandMoved(command.id, WEB, NOW, State.LOST) in controller.events
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.DISPATCHED, State.RUNNING, State.PAUSED])
+async def test_what_the_agent_holds_goes_on(controller: InMemoryController, state: State) -> None:
+    command = a_command_in(state)
+    await controller.keep(command)
+    await controller.register(WEB, command.id)
+    assert await controller.commands.get(command.id) == command
+
+
+@pytest.mark.parametrize(
+    ("offered_epoch", "last_epoch", "is_lost"),
+    [(None, 0, False), (3, 3, False), (3, 4, False), (3, 2, True), (1, 0, True)],
+)
+async def test_a_queued_one_is_lost_only_if_the_journal_does_not_reach_back_to_its_offer(
+    controller: InMemoryController, offered_epoch: int | None, last_epoch: int, is_lost: bool
+) -> None:
+    command = a_command(offered_epoch=offered_epoch)
+    await controller.keep(command)
+    await controller.register(WEB, last_epoch=last_epoch)
+    found = await controller.commands.get(command.id)
+    assert found.state is (State.LOST if is_lost else State.QUEUED)
+
+
+async def test_other_agents_and_final_commands_are_left_alone(
+    controller: InMemoryController,
+) -> None:
+    commands = [a_command_in(State.RUNNING, agent_id=DB), a_command_in(State.SUCCEEDED)]
+    await controller.keep(*commands)
+    await controller.register(WEB)
+    assert [await controller.commands.get(command.id) for command in commands] == commands
+
+
+async def test_the_agent_is_told_from_where_to_go_on(controller: InMemoryController) -> None:
+    running, final = a_command_in(State.RUNNING), a_command_in(State.SUCCEEDED)
+    foreign = a_command_in(State.RUNNING, agent_id=DB)
+    await controller.keep(running, final, foreign)
+    session = await controller.register(WEB, running.id)
+    await controller.report(session, running.id, *chunks_of(b"one", b"two"))
+    held = {running.id, final.id, foreign.id, CommandId("unknown")}
+    registered = await controller.register_agent(controller.registration(WEB, *held, last_epoch=1))
+    assert registered.server_time == NOW
+    points = {point.command_id: point for point in registered.resume}
+    assert set(points) == held
+    assert points[running.id].stored == OutputTotals(2, 6, 0)
+    assert [key for key, point in points.items() if not point.is_dropped] == [running.id]
+
+
+async def test_an_ended_session_leaves_its_commands_alone(controller: InMemoryController) -> None:
+    command = a_command_in(State.RUNNING)
+    await controller.keep(command)
+    session = await controller.register(WEB, command.id)
+    await controller.release_agent(session)
+    assert not (await controller.agents.get(WEB)).is_online
+    assert await controller.commands.get(command.id) == command
+    assert controller.events[-1] == AgentReleased(WEB)
+
+
+async def test_an_old_sessions_end_does_not_take_the_agent_off_line(
+    controller: InMemoryController,
+) -> None:
+    old = await controller.register(WEB)
+    new = await controller.register(WEB)
+    await controller.release_agent(old)
+    assert (await controller.agents.get(WEB)).sid == new.sid
+    assert AgentReleased(WEB) not in controller.events
+
+
+async def test_releasing_a_deleted_agent_is_harmless(controller: InMemoryController) -> None:
+    await controller.release_agent(a_session())
+    assert controller.events == []
+
+
+async def test_changed_facts_are_stored_and_told(controller: InMemoryController) -> None:
+    session = await controller.register(WEB)
+    await controller.describe_agent(session, some_facts(hostname="new"))
+    assert (await controller.agents.get(WEB)).facts.hostname == "new"
+    assert controller.events[-1] == AgentChanged(WEB)
+
+
+async def test_facts_of_an_older_session_are_ignored(controller: InMemoryController) -> None:
+    old = await controller.register(WEB)
+    await controller.register(WEB)
+    await controller.describe_agent(old, some_facts(hostname="new"))
+    assert (await controller.agents.get(WEB)).facts.hostname != "new"
+    assert AgentChanged(WEB) not in controller.events
+
+
+async def test_facts_of_a_deleted_agent_are_refused(controller: InMemoryController) -> None:
+    with pytest.raises(AgentNotFound):
+        await controller.describe_agent(a_session(), some_facts())

@@ -1,0 +1,142 @@
+"""Accepting a command: stored, announced and ready to be sent, or nothing at all."""
+
+import pytest
+
+from app.application.ports.repositories import CommandFilter
+from app.domain.errors import AgentNotFound, AgentOffline, Denied, IdempotencyConflict
+from app.domain.events import CommandQueued
+from app.domain.ids import AgentId
+from app.domain.models.command_line import CommandLine
+from app.domain.models.states import State
+from app.domain.models.user import Role
+from ogent.protocol.codec import unpack
+from ogent.protocol.messages import RunOrder
+from tests.builders import (
+    ALICE,
+    NOW,
+    WEB,
+    a_principal,
+    an_agent,
+    an_online_agent,
+    later,
+    some_facts,
+)
+from tests.fakes.in_memory_controller import MAX_OUTPUT_BYTES, InMemoryController
+
+
+async def test_a_submission_is_stored_and_announced(controller: InMemoryController) -> None:
+    await controller.keep(an_online_agent(epoch=7))
+    command_id = await controller.submit("ls", timeout_s=2.5)
+    command = await controller.commands.get(command_id)
+    assert (command.text, command.requester, command.state) == ("ls", ALICE, State.QUEUED)
+    assert (command.created_at, command.expires_at, command.timeout_s) == (NOW, later(60), 2.5)
+    assert command.offered_epoch == 7
+    (run,) = await controller.commands.queued_runs(WEB, after=None, limit=9)
+    assert controller.events == [CommandQueued(command_id, WEB, run)]
+
+
+async def test_the_order_says_exactly_what_was_asked(controller: InMemoryController) -> None:
+    await controller.keep(an_online_agent())
+    line = CommandLine("ls", {"A": "b"}, "/tmp", "input")
+    command_id = await controller.submit(line=line, timeout_s=2.5, execution_target="ssh:db")
+    (run,) = await controller.commands.queued_runs(WEB, after=None, limit=9)
+    order = RunOrder.model_validate(unpack(run.sealed.order))
+    assert (order.command_id, order.agent_id, order.command) == (command_id, WEB, "ls")
+    assert (order.env, order.cwd, order.stdin) == ({"A": "b"}, "/tmp", "input")
+    assert (order.execution_target, order.timeout, order.requester) == ("ssh:db", 2.5, ALICE)
+    assert (order.issued_at, order.expires_at) == (NOW, later(60))
+    assert order.max_output_bytes == MAX_OUTPUT_BYTES
+
+
+async def test_auto_is_resolved_when_the_command_is_accepted(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_online_agent(facts=some_facts(ssh_target="me@there")))
+    command = await controller.commands.get(await controller.submit())
+    assert command.execution_target == "ssh"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [
+        ({"agent_id": AgentId("nobody")}, AgentNotFound),
+        ({"principal": a_principal(Role.VIEWER)}, Denied),
+        ({"principal": a_principal(Role.AGENT)}, Denied),
+        ({"principal": a_principal(Role.ADMIN, "env=test")}, AgentNotFound),
+        ({"agent_id": AgentId("away")}, AgentOffline),
+    ],
+)
+async def test_a_refusal_stores_and_announces_nothing(
+    controller: InMemoryController, wanted: dict[str, object], error: type[Exception]
+) -> None:
+    await controller.keep(an_online_agent(), an_agent(id=AgentId("away")))
+    with pytest.raises(error):
+        await controller.submit(**wanted)
+    assert await controller.commands.page(CommandFilter(), before=None, limit=9) == []
+    assert controller.events == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seconds"),
+    [
+        ({}, 60),
+        ({"may_wait": True}, 24 * 3600),
+        ({"expires_in_s": 5.0}, 5),
+        ({"may_wait": True, "expires_in_s": 5.0}, 5),
+    ],
+)
+async def test_the_start_is_bounded(
+    controller: InMemoryController, wanted: dict[str, object], seconds: float
+) -> None:
+    await controller.keep(an_online_agent())
+    command = await controller.commands.get(await controller.submit(**wanted))
+    assert command.expires_at == later(seconds)
+
+
+async def test_a_command_may_wait_for_an_agent_that_is_away(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_agent())
+    command = await controller.commands.get(await controller.submit(may_wait=True))
+    assert (command.state, command.offered_epoch) == (State.QUEUED, None)
+
+
+async def test_a_repeat_gets_the_first_command_and_announces_nothing(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_online_agent())
+    first = await controller.submit("ls", idempotency_key="once")
+    controller.events.clear()
+    assert await controller.submit("ls", idempotency_key="once") == first
+    assert controller.events == []
+    assert len(await controller.commands.unfinished()) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"line": CommandLine("rm")},
+        {"line": CommandLine("ls", {"A": "b"})},
+        {"line": CommandLine("ls", cwd="/")},
+        {"line": CommandLine("ls", stdin="")},
+        {"execution_target": "local"},
+        {"timeout_s": 1.0},
+        {"may_wait": True},
+        {"expires_in_s": 60.0},
+        {"agent_id": AgentId("other")},
+    ],
+)
+async def test_a_used_key_with_another_request_is_a_conflict(
+    controller: InMemoryController, changed: dict[str, object]
+) -> None:
+    await controller.keep(an_online_agent(), an_online_agent(id=AgentId("other")))
+    await controller.submit("ls", idempotency_key="once")
+    with pytest.raises(IdempotencyConflict):
+        await controller.submit(**{"line": CommandLine("ls"), "idempotency_key": "once", **changed})
+
+
+async def test_two_users_may_use_the_same_key(controller: InMemoryController) -> None:
+    await controller.keep(an_online_agent())
+    first = await controller.submit(idempotency_key="once")
+    bob = a_principal(name="bob")
+    assert await controller.submit(principal=bob, idempotency_key="once") != first
