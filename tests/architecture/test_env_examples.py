@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
+
 from agent.settings import Settings as AgentSettings
 from app.settings import Settings as ControllerSettings
-from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = [

@@ -14,7 +14,7 @@ FORBIDDEN = [
     pytest.param("controller_service/app/domain/errors.py", "pydantic", id="a-framework"),
     pytest.param("controller_service/app/domain/errors.py", "app.application", id="outwards"),
     pytest.param("controller_service/app/wire.py", "ogent.client", id="the-client-in-a-service"),
-    pytest.param("agent_service/agent/__init__.py", "app.domain", id="the-other-service"),
+    pytest.param("agent_service/agent/wire.py", "app.domain.errors", id="the-other-service"),
 ]
 
 
