@@ -297,6 +297,7 @@ class ScriptedController:
         pattern = request.query_params.get("filter", "")
         if pattern == "(":
             return problem("invalid_filter", 422, "missing )")
+        first = int(request.query_params.get("offset", 0))
         lines = [
             {"number": number, "stream": stream, "text": text, "timestamp": WHEN}
             for number, (stream, text) in enumerate(
@@ -305,9 +306,10 @@ class ScriptedController:
                 for text in data.decode(errors="replace").splitlines()
             )
             if pattern in text
-        ]
+        ][first:]
         page = {"command_id": command.command_id, "stream": "both", "lines": lines}
-        page |= {"total_lines": len(lines), "matched_lines": len(lines), "next_offset": None}
+        goes_on = None if command.state in FINAL else first + len(lines)
+        page |= {"total_lines": len(lines), "matched_lines": len(lines), "next_offset": goes_on}
         return JSONResponse({**page, "complete": command.state in FINAL, "missing": []})
 
     async def output_bytes(self, request: Request) -> Response:

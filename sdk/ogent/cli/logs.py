@@ -85,7 +85,9 @@ async def _lines(client: Client, screen: Screen, options: LogsOptions) -> None:
                 await screen.output(Stream.STDOUT, data)
             else:
                 await screen.output(line.stream, _line_bytes(line))
-        offset = page.next_offset
+        # A command that runs may go on at `next_offset`: all that is there has been read then.
+        goes_on = page.next_offset is not None and page.next_offset > offset
+        offset = page.next_offset if goes_on else None
     await screen.finish()
 
 

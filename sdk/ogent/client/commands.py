@@ -161,8 +161,9 @@ class Commands:
     ) -> OutputPage:
         """Stored lines as text, undecodable bytes replaced; `limit` is 1 to 10000.
 
-        `filter` is an RE2 pattern; `next_offset` of the page is the next page's `offset`. Raises
-        CommandNotFound, InvalidFilter.
+        `filter` is an RE2 pattern. `next_offset` of the page is the next page's `offset`, and
+        None only when nothing more can come: of a running command it is where to look later.
+        Raises CommandNotFound, InvalidFilter.
         """
         query = _given(stream=stream, filter=filter, limit=str(limit), offset=str(offset))
         path = f"/commands/{segment(command_id)}/output"
