@@ -1,6 +1,8 @@
 """Whether the controller takes new work."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from app.domain.errors import Draining
 
@@ -10,6 +12,7 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self._draining = asyncio.Event()
+        self._deadlines: set[asyncio.Timeout] = set()
 
     @property
     def is_draining(self) -> bool:
@@ -17,8 +20,10 @@ class Lifecycle:
         return self._draining.is_set()
 
     def drain(self) -> None:
-        """Take no new work from now on."""
+        """Take no new work from now on, and let nobody wait any longer."""
         self._draining.set()
+        for deadline in self._deadlines:
+            deadline.reschedule(asyncio.get_running_loop().time())
 
     def require_ready(self) -> None:
         """Raise Draining once the controller is stopping."""
@@ -28,3 +33,13 @@ class Lifecycle:
     async def until_draining(self) -> None:
         """Return when the controller begins to stop."""
         await self._draining.wait()
+
+    @asynccontextmanager
+    async def deadline(self, seconds: float) -> AsyncIterator[None]:
+        """Raise TimeoutError in the block after `seconds`, or when the controller drains."""
+        async with asyncio.timeout(0 if self.is_draining else seconds) as deadline:
+            self._deadlines.add(deadline)
+            try:
+                yield
+            finally:
+                self._deadlines.discard(deadline)

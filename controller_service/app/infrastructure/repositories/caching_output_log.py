@@ -11,6 +11,8 @@ from app.domain.models.output import Chunk, Stream
 
 #: Output that is remembered, of all commands together.
 OUTPUT_MAX_BYTES: Final = 4 * 1024 * 1024
+#: What a chunk counts for beside its bytes, so that many tiny ones are bounded as well.
+CHUNK_OVERHEAD_BYTES: Final = 1024
 
 
 class CachingOutputLog:
@@ -75,18 +77,23 @@ class CachingOutputLog:
         while self._bytes > self._max_bytes and len(self._tails) > 1:
             _, oldest = self._tails.popitem(last=False)
             self._bytes -= _size(oldest)
-        for tail in self._tails.values():
-            excess = self._bytes - self._max_bytes
-            count = 0
-            while excess > 0:
-                excess -= len(tail[count].data)
-                count += 1
-            self._shorten(tail, count)
+        if self._bytes > self._max_bytes:
+            (tail,) = self._tails.values()
+            self._shorten(tail, _count_over(tail, self._bytes - self._max_bytes))
 
     def _shorten(self, tail: list[Chunk], count: int) -> None:
         self._bytes -= _size(tail[:count])
         del tail[:count]
 
 
+def _count_over(tail: Sequence[Chunk], excess: int) -> int:
+    """How many of the oldest chunks hold `excess` bytes."""
+    count = 0
+    while excess > 0:
+        excess -= len(tail[count].data) + CHUNK_OVERHEAD_BYTES
+        count += 1
+    return count
+
+
 def _size(chunks: Sequence[Chunk]) -> int:
-    return sum(len(chunk.data) for chunk in chunks)
+    return sum(len(chunk.data) + CHUNK_OVERHEAD_BYTES for chunk in chunks)

@@ -56,7 +56,11 @@ _SAVE: Final[Update] = (
     .where(COMMANDS.c.id == bindparam("wanted"))
     .values({name: bindparam(name) for name in CHANGING_COLUMNS})
 )
-_EPOCH: Final[Select[Any]] = select(AGENTS.c.epoch).where(AGENTS.c.id == bindparam("wanted"))
+_BY_ID_WITH_EPOCH: Final[Select[Any]] = (
+    select(COMMANDS, AGENTS.c.epoch.label("newest_epoch"))
+    .join(AGENTS, AGENTS.c.id == COMMANDS.c.agent_id, isouter=True)
+    .where(COMMANDS.c.id == bindparam("wanted"))
+)
 _ADD: Final[Insert] = insert(COMMANDS)
 _ADD_ORDER: Final[Insert] = insert(RUN_ORDERS)
 _ADD_CHUNK: Final[Insert] = insert(CHUNKS)
@@ -107,9 +111,10 @@ class SqlCommandRepository:
         """Change one command and store the chunks it took."""
 
         def work(connection: Connection) -> Command:
-            command = _load(connection, command_id)
-            if session is not None:
-                _require_newest(connection, session, command)
+            if session is None:
+                command = _load(connection, command_id)
+            else:
+                command = _load_within(connection, command_id, session)
             change(command)
             _save(connection, command)
             return command
@@ -252,18 +257,21 @@ def _save(connection: Connection, command: Command) -> None:
     marks = command.pull_marks()
     if marks:
         connection.execute(insert(LINE_MARKS), [mark_values(command.id, mark) for mark in marks])
-    if command.is_final:
+    if command.is_final and command.requested_action is not None:
         connection.execute(delete(CONTROL_ORDERS).where(CONTROL_ORDERS.c.command_id == command.id))
 
 
-def _require_newest(connection: Connection, session: Session, command: Command) -> None:
-    if command.agent_id != session.agent_id:
-        raise CommandNotFound(f"there is no command {command.id} of {session.agent_id}")
-    newest = connection.execute(_EPOCH, {"wanted": session.agent_id}).scalar()
-    if newest != session.epoch:
+def _load_within(connection: Connection, command_id: CommandId, session: Session) -> Command:
+    """A command for a frame of `session`, which has to be its agent's newest."""
+    row = connection.execute(_BY_ID_WITH_EPOCH, {"wanted": command_id}).one_or_none()
+    if row is None or row.agent_id != session.agent_id:
+        raise CommandNotFound(f"there is no command {command_id} of {session.agent_id}")
+    if row.newest_epoch != session.epoch:
         raise StaleSession(
-            f"session {session.epoch} of agent {session.agent_id} is over, {newest} is open"
+            f"session {session.epoch} of agent {session.agent_id} is over, "
+            f"{row.newest_epoch} is open"
         )
+    return command_of(row)
 
 
 def _used(connection: Connection, key: IdempotencyKey, now: datetime) -> CommandId | None:

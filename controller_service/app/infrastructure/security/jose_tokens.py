@@ -8,6 +8,7 @@ import secrets
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+from cachetools import LRUCache
 from jose import ExpiredSignatureError, JWTError, jwt
 
 from app.application.ports.clock import Clock
@@ -19,6 +20,8 @@ from app.infrastructure.repositories.rows import from_micros
 ALGORITHM: Final = "HS256"
 KEY_MIN_CHARS: Final = 32
 TOKEN_MAX_CHARS: Final = 4096
+#: Tokens whose signature was checked and is not checked again.
+READ_BEFORE_MAX: Final = 1024
 _AUDIENCE: Final = {"user": "ogent", "agent": "ogent-agent"}
 _REQUIRED: Final = {f"require_{claim}": True for claim in ("exp", "iat", "aud", "sub", "jti")}
 
@@ -34,6 +37,7 @@ class JoseTokens:
         self._key = secret_key
         self._lifetime = lifetime
         self._clock = clock
+        self._read_before: LRUCache[tuple[Kind, str], Claims] = LRUCache(READ_BEFORE_MAX)
 
     def issue(self, subject: UserName, *, agent_id: AgentId | None = None) -> tuple[str, Claims]:
         """A user's token, or with `agent_id` an agent's."""
@@ -66,6 +70,15 @@ class JoseTokens:
         return claims
 
     def _read(self, token: str, kind: Kind) -> Claims:
+        """Claims of a token; one that was good once only has to be looked at for its age."""
+        known = self._read_before.get((kind, token))
+        if known is None:
+            known = self._read_before[kind, token] = self._verify(token, kind)
+        elif known.expires_at <= self._clock.now():
+            raise TokenExpired("the token has expired: sign in again")
+        return known
+
+    def _verify(self, token: str, kind: Kind) -> Claims:
         if len(token) > TOKEN_MAX_CHARS:
             raise Unauthenticated("the token is not valid: it is too long")
         try:

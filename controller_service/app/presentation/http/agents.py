@@ -1,6 +1,5 @@
 """Agents, and running commands on them."""
 
-import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query
@@ -91,16 +90,11 @@ def refuse_analysis(body: resources.ExecuteRequest) -> None:
 
 async def _wait(use_cases: UseCases, command_id: CommandId, wait_s: float) -> Command:
     """The command once it is final, or as it is after `wait_s` or when the controller stops."""
-    ended = asyncio.create_task(use_cases.follower.wait(command_id))
-    stopping = asyncio.create_task(use_cases.lifecycle.until_draining())
     try:
-        await asyncio.wait((ended, stopping), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            return ended.result()
-    finally:
-        ended.cancel()
-        stopping.cancel()
-    return await use_cases.follower.commands.get(command_id)
+        async with use_cases.lifecycle.deadline(wait_s):
+            return await use_cases.follower.wait(command_id)
+    except TimeoutError:
+        return await use_cases.follower.commands.get(command_id)
 
 
 def _json(
