@@ -181,6 +181,10 @@ class TooManyRequests(ApiError):
     """429 `too_many_requests`: wait `retry_after_s`."""
 
 
+class TooManySubscriptions(ApiError):
+    """429 `too_many_subscriptions`: unsubscribe from a command first, or use another socket."""
+
+
 class UnknownEvent(ApiError):
     """404 `unknown_event`."""
 
@@ -229,6 +233,7 @@ ERRORS: Final[Mapping[str, type[ApiError]]] = {
     "too_many_attempts": TooManyAttempts,
     "too_many_commands": TooManyCommands,
     "too_many_requests": TooManyRequests,
+    "too_many_subscriptions": TooManySubscriptions,
     "unknown_event": UnknownEvent,
     "internal_error": InternalError,
     "draining": Draining,

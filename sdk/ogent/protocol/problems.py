@@ -41,6 +41,7 @@ CODES: Final[Mapping[str, Kind]] = {
     "too_many_attempts": Kind(429, "Too many failed sign-ins"),
     "too_many_commands": Kind(429, "Too many commands in flight"),
     "too_many_requests": Kind(429, "Too many requests"),
+    "too_many_subscriptions": Kind(429, "Too many commands followed at once"),
     "unknown_event": Kind(404, "No such event"),
     "internal_error": Kind(500, "The controller failed"),
     "draining": Kind(503, "The controller is stopping"),
