@@ -355,7 +355,9 @@ async def test_a_final_commands_controls_are_dropped_with_it(storage: Storage) -
     command, other = a_command(offered_epoch=1), a_command(offered_epoch=1)
     await added(storage, command, other)
     for found in (command, other):
-        await storage.commands.request(found.id, a_control(found), lambda c: True)
+        await storage.commands.request(
+            found.id, a_control(found), lambda c: c.request(Action.CANCEL, at=NOW)
+        )
     await storage.commands.change(command.id, lambda c: c.lose(Failure("x", "y"), at=NOW))
     (pending,) = await storage.commands.pending_controls(WEB)
     assert pending.command_id == other.id
