@@ -12,6 +12,12 @@ from app.application.ports.output_log import OutputLog
 from app.application.ports.repositories import AgentRepository, CommandRepository, UserRepository
 from app.infrastructure.database.migrate import migrate_sqlite
 from app.infrastructure.database.sqlite_database import SqliteDatabase, open_sqlite_database
+from app.infrastructure.repositories.caching_output_log import CachingOutputLog
+from app.infrastructure.repositories.caching_repositories import (
+    CachingAgentRepository,
+    CachingCommandRepository,
+    CachingUserRepository,
+)
 from app.infrastructure.repositories.in_memory_agent_repository import InMemoryAgentRepository
 from app.infrastructure.repositories.in_memory_command_repository import InMemoryCommandRepository
 from app.infrastructure.repositories.in_memory_output_log import InMemoryOutputLog
@@ -50,9 +56,22 @@ async def _sqlite(path: Path) -> AsyncIterator[Storage]:
         )
 
 
+@asynccontextmanager
+async def _cached(path: Path) -> AsyncIterator[Storage]:
+    async with _sqlite(path) as storage:
+        output = CachingOutputLog(storage.output, max_bytes=300 * 1024)
+        yield Storage(
+            CachingAgentRepository(storage.agents),
+            CachingCommandRepository(storage.commands, output),
+            output,
+            CachingUserRepository(storage.users),
+        )
+
+
 ADAPTERS: dict[str, Callable[[Path], AbstractAsyncContextManager[Storage]]] = {
     "in_memory": _in_memory,
     "sqlite": _sqlite,
+    "cached": _cached,
 }
 
 

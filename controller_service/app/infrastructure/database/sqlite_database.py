@@ -107,6 +107,7 @@ class SqliteDatabase:
                     self._waiting.put(None)  # seen again once this group is written
                     break
                 group.append(work)
+            group = [work for work in group if not work.future.cancelled()]
             outcomes = self._write_group(group)
             self._loop.call_soon_threadsafe(_resolve, group, outcomes)
 
@@ -114,7 +115,7 @@ class SqliteDatabase:
         """One transaction; the value or the exception of each work, in order."""
         try:
             with self._writer.connect() as connection, connection.begin():
-                if len(group) == 1:
+                if len(group) == 1:  # its transaction is its savepoint
                     return [group[0].run(connection)]
                 return [_run_alone(connection, work) for work in group]
         except DBAPIError as exc:
@@ -128,8 +129,6 @@ class SqliteDatabase:
 
 def _run_alone(connection: Connection, work: _Work[T]) -> object:
     """The value of `work`, or what it raised; then its changes are undone, and only they."""
-    if work.future.cancelled():
-        return None
     connection.exec_driver_sql("SAVEPOINT work")
     try:
         value: object = work.run(connection)
