@@ -1,6 +1,7 @@
 """Brings what the executions say to the controller: in order, until it is acknowledged."""
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping
@@ -221,8 +222,8 @@ class _Serving:
 
     def queue(self, parcel: _Parcel) -> None:
         """Give the parcel its turn, if it has something to send and may send it."""
-        has_room = parcel.in_flight_bytes < COMMAND_WINDOW_BYTES
-        if parcel.has_unsent and has_room and not parcel.is_queued:
+        is_due = parcel.has_unsent and parcel.in_flight_bytes < COMMAND_WINDOW_BYTES
+        if is_due and not parcel.is_queued and self._delivery.holds(parcel):
             parcel.is_queued = True
             self._queue.append(parcel)
             self._wake.set()
@@ -319,15 +320,11 @@ class _Serving:
 
     async def _delay(self, parcel: _Parcel) -> None:
         """Give a short command the time to end."""
-        waiting = asyncio.timeout(RUNNING_DELAY_S)
-        try:
-            async with waiting:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RUNNING_DELAY_S):
                 while parcel.outcome is None:
                     parcel.news.clear()
                     await parcel.news.wait()
-        except TimeoutError:
-            if not waiting.expired():
-                raise
 
     async def _deliver_report(self, parcel: _Parcel, report: Report) -> None:
         try:
