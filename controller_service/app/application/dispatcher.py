@@ -7,10 +7,11 @@ from typing import Final
 
 from app.application.event_bus import EventBus
 from app.application.handover import Handover
+from app.application.look_again import rung_or_due
 from app.application.ports.agent_channel import AgentChannel, OrderAcknowledged
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import CommandRepository
-from app.application.ports.wakeups import Wakeups, agent_topic
+from app.application.ports.wakeups import Bell, Wakeups, agent_topic
 from app.domain.errors import AgentUnreachable
 from app.domain.ids import CommandId, ControlId
 from app.domain.models.agent import Session
@@ -20,6 +21,8 @@ from app.domain.models.states import State
 
 #: Orders that one agent may have been sent without having acknowledged them.
 WINDOW: Final = 64
+#: After this time without a wake-up a session's orders are read from the store.
+LOOK_AGAIN_S: Final = 30.0
 #: Accepted orders that wait in memory for their session; beyond it they are read from the store.
 HANDED_MAX: Final = 256
 #: An acknowledgement is stored this late, and not at all where the command has moved on by then:
@@ -58,7 +61,7 @@ class Dispatcher:
                 self._handover.receiving(session.agent_id, serving.hand_over),
                 self._wakeups.listen(agent_topic(session.agent_id)) as bell,
             ):
-                await serving.run(bell.wait)
+                await serving.run(bell)
 
     async def queued(self, session: Session, after: CommandId | None, room: int) -> list[QueuedRun]:
         """The session's next run orders."""
@@ -145,14 +148,14 @@ class _Serving:
             self._handed.append(run)
         self._news.set()
 
-    async def run(self, wait: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, bell: Bell) -> None:
         self._tasks.create_task(self._send_news(), name="handed over")
         while True:
             async with self._turn:
                 self._must_read = True
                 await self._send_runs()
                 await self._send_controls()
-            await wait()
+            await rung_or_due(bell, LOOK_AGAIN_S)
 
     async def _send_news(self) -> None:
         while True:

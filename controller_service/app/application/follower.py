@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from app.application.look_again import rung_or_due
 from app.application.ports.output_log import OutputLog
 from app.application.ports.repositories import CommandRepository
 from app.application.ports.wakeups import Wakeups, command_topic
@@ -15,6 +16,8 @@ from app.domain.models.states import FINAL, State
 
 #: Bytes of output that one follower reads, and so holds, at once.
 READ_MAX_BYTES: Final = 512 * 1024
+#: After this time without a wake-up a follower looks by itself.
+LOOK_AGAIN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Follower:
                         yield StateReached(command.state, command.finished_at or command.created_at)
                     yield Ended(command)
                     return
-                await bell.wait()
+                await rung_or_due(bell, LOOK_AGAIN_S)
 
     async def wait(self, command_id: CommandId) -> Command:
         """The command once it is final; the caller sets the deadline."""
@@ -81,7 +84,7 @@ class Follower:
                 command = await self.commands.get(command_id)
                 if command.is_final:
                     return command
-                await bell.wait()
+                await rung_or_due(bell, LOOK_AGAIN_S)
 
 
 def _states_before_output(command: Command, told: State | None) -> list[StateReached]:
