@@ -151,12 +151,13 @@ def show(place: Place) -> None:
 def explain(place: Place) -> None:
     """Tell the user how to go on by himself."""
     ogent = os.path.relpath(BIN / "ogent")
+    given = "the one in ADMIN_PASSWORD" if os.environ.get("ADMIN_PASSWORD") else None
     print(f"""
 Ogent is up.  Ctrl-C stops it; its data stays in {os.path.relpath(place.folder)}.
 
   address    {place.url}
   user       {ADMIN}
-  password   {_password(place)}
+  password   {given or _password(place)}
 
 Three things to try, in another terminal:
 
