@@ -1,0 +1,290 @@
+"""Orders reach their agent in order, until acknowledged, within a window."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import pytest
+
+from app.application import dispatcher
+from app.application.dispatcher import WINDOW
+from app.application.ports.wakeups import command_topic
+from app.application.use_cases.record_reports import StateReport
+from app.domain.errors import MalformedAnswer
+from app.domain.ids import CommandId
+from app.domain.models.agent import Session
+from app.domain.models.command import Command
+from app.domain.models.states import Action, State
+from ogent.protocol.codec import unpack
+from tests.builders import SEALED, WEB, a_beginning, a_command, a_principal, an_agent
+from tests.fakes.in_memory_controller import InMemoryController
+from tests.fakes.recording_agent_channel import Sent
+
+
+@asynccontextmanager
+async def served(controller: InMemoryController, session: Session) -> AsyncIterator[None]:
+    """The dispatcher serves `session` while open."""
+    async with asyncio.TaskGroup() as tasks:
+        serving = tasks.create_task(controller.dispatcher.serve(session))
+        yield
+        serving.cancel()
+
+
+async def until(controller: InMemoryController, command_id: CommandId, state: State) -> Command:
+    """The command once the store has it in `state`."""
+    with controller.wakeups.listen(command_topic(command_id)) as bell:
+        async with asyncio.timeout(20):
+            while (command := await controller.commands.get(command_id)).state is not state:
+                await bell.wait()
+    return command
+
+
+async def settled(is_so: Callable[[], bool]) -> None:
+    """Return when `is_so`, after everything that is ready has run."""
+    async with asyncio.timeout(20):
+        while not is_so():
+            await asyncio.sleep(0.001)
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def command_of(sent: Sent) -> str:
+    return str(unpack(sent.sealed.order)["command_id"])
+
+
+async def test_what_waited_and_what_comes_is_sent_in_the_order_of_acceptance(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_agent())
+    waiting = [await controller.submit(may_wait=True) for _ in range(3)]
+    session = await controller.register()
+    async with served(controller, session):
+        first = [await controller.channel.next() for _ in waiting]
+        coming = [await controller.submit() for _ in range(3)]
+        rest = [await controller.channel.next() for _ in coming]
+        assert [command_of(sent) for sent in first + rest] == waiting + coming
+        assert {sent.session for sent in first + rest} == {session}
+
+
+async def test_an_acknowledged_order_is_dispatched(controller: InMemoryController) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+    assert len(controller.channel.sent) == 1
+
+
+async def test_the_offer_is_noted_before_the_order_is_sent(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_agent(epoch=6))
+    command_id = await controller.submit(may_wait=True)
+    session = await controller.register()
+    async with served(controller, session):
+        await controller.channel.next()
+        assert (await controller.commands.get(command_id)).offered_epoch == session.epoch == 7
+
+
+async def test_a_refused_order_is_rejected_with_the_reason(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).refuse("no_executor", "there is no ssh here")
+        command = await until(controller, command_id, State.REJECTED)
+    assert command.failure is not None
+    assert (command.failure.code, command.failure.message) == (
+        "no_executor",
+        "there is no ssh here",
+    )
+
+
+async def test_an_order_that_got_lost_is_sent_again_as_it_was(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        first = await controller.channel.next()
+        first.lose()
+        again = await controller.channel.next()
+        assert again.sealed == first.sealed
+        again.acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+
+
+async def test_an_order_that_no_longer_waits_is_not_sent(controller: InMemoryController) -> None:
+    command = a_command()
+    await controller.keep(command)
+    session = await controller.register()
+    (run,) = await controller.commands.queued_runs(WEB, after=None, limit=1)
+    await controller.control_command(a_principal(), command.id, Action.CANCEL)
+    await controller.dispatcher.deliver_run(session, run)
+    assert controller.channel.sent == []
+    assert (await controller.commands.get(command.id)).state is State.CANCELLED
+
+
+async def test_a_report_that_overtakes_the_acknowledgement_is_not_undone(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        sent = await controller.channel.next()
+        await controller.report(session, command_id, StateReport(State.RUNNING, a_beginning()))
+        sent.acknowledge()
+        await settled(lambda: True)
+    assert (await controller.commands.get(command_id)).state is State.RUNNING
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+async def test_no_more_than_a_window_is_under_way(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch, is_waiting: bool
+) -> None:
+    monkeypatch.setattr(dispatcher, "HANDED_MAX", 5)
+    monkeypatch.setattr(dispatcher, "ACKNOWLEDGE_AFTER_S", 0)
+    count, sent = WINDOW + 20, controller.channel.sent
+    session = await controller.register()
+    ids = [await controller.submit() for _ in range(count if is_waiting else 1)]
+    async with served(controller, session):
+        await settled(lambda: bool(sent))
+        ids += [await controller.submit() for _ in range(count - len(ids))]
+        for answered, command_id in enumerate(ids):
+            under_way = min(WINDOW, count - answered)
+            await settled(partial(reached, sent, answered + under_way))
+            assert len(sent) == answered + under_way
+            sent[answered].acknowledge()
+            await until(controller, command_id, State.DISPATCHED)
+    assert [command_of(one) for one in sent] == ids
+
+
+def reached(sent: list[Sent], count: int) -> bool:
+    return len(sent) >= count
+
+
+async def test_one_slow_answer_does_not_hold_up_the_others(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        slow, quick = await controller.submit(), await controller.submit()
+        await controller.channel.next()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, quick, State.DISPATCHED)
+        assert (await controller.commands.get(slow)).state is State.QUEUED
+
+
+async def test_a_control_order_is_sent_until_acknowledged_and_then_forgotten(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        first = await controller.channel.next()
+        first.lose()
+        again = await controller.channel.next()
+        assert (first.kind, again.kind, first.sealed) == ("control", "control", again.sealed)
+        assert len(await controller.commands.pending_controls(WEB)) == 1
+        again.acknowledge()
+        async with asyncio.timeout(20):
+            while await controller.commands.pending_controls(WEB):
+                await asyncio.sleep(0.001)
+    assert len(controller.channel.sent) == 3
+
+
+async def test_a_control_order_waits_for_its_run_order(controller: InMemoryController) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        run = await controller.channel.next()
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        await settled(lambda: True)
+        assert controller.channel.sent == [run]
+        run.acknowledge()
+        control = await controller.channel.next()
+        assert (control.kind, command_of(control)) == ("control", command_id)
+
+
+async def test_a_control_order_is_sent_once_while_it_is_under_way(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        for action in (Action.CANCEL, Action.KILL):
+            await controller.control_command(a_principal(), command_id, action)
+        actions = [unpack((await controller.channel.next()).sealed.order)["action"] for _ in "12"]
+        await settled(lambda: True)
+    assert actions == ["cancel", "kill"]
+    assert len(controller.channel.sent) == 3
+
+
+async def test_the_next_session_is_sent_what_the_last_did_not_acknowledge(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        await controller.channel.next()
+    session = await controller.register(last_epoch=1)
+    async with served(controller, session):
+        again = await controller.channel.next()
+        assert (command_of(again), again.session) == (command_id, session)
+    assert (await controller.commands.get(command_id)).offered_epoch == 2
+
+
+async def test_the_end_of_an_older_session_does_not_cut_off_the_newer(
+    controller: InMemoryController,
+) -> None:
+    old = await controller.register()
+    async with AsyncExitStack() as newer:
+        async with served(controller, old):
+            await settled(lambda: True)
+            new = await controller.register(last_epoch=1)
+            await newer.enter_async_context(served(controller, new))
+            await settled(lambda: True)
+        await controller.submit()
+        assert (await controller.channel.next()).session == new
+
+
+async def test_an_order_that_nobody_told_of_is_found(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "LOOK_AGAIN_S", 0.01)
+    session = await controller.register()
+    async with served(controller, session):
+        await settled(lambda: True)
+        command = a_command()
+        await controller.commands.add(command, SEALED)
+        assert (await controller.channel.next()).sealed == SEALED
+
+
+async def test_an_answer_that_is_none_ends_the_session(controller: InMemoryController) -> None:
+    session = await controller.register()
+    serving = asyncio.create_task(controller.dispatcher.serve(session))
+    async with asyncio.timeout(20):
+        await controller.submit()
+        (await controller.channel.next()).answer.set_exception(MalformedAnswer("nonsense"))
+        with pytest.raises(ExceptionGroup) as caught:
+            await serving
+    assert caught.group_contains(MalformedAnswer)
+
+
+async def test_a_session_that_ends_leaves_nothing_running(
+    controller: InMemoryController,
+) -> None:
+    before = asyncio.all_tasks()
+    session = await controller.register()
+    async with served(controller, session):
+        await controller.submit()
+        sent = await controller.channel.next()
+    assert sent.answer.cancelled()
+    assert asyncio.all_tasks() == before
