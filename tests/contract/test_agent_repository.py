@@ -71,7 +71,7 @@ async def test_nobody_changes_what_is_stored_from_outside(storage: Storage) -> N
     given += [await storage.agents.get(WEB), *await storage.agents.all()]
     for agent in given:
         register(agent)
-    assert (await storage.agents.get(WEB)).epoch == 1
+    assert (await storage.agents.change(WEB, lambda stored: None)).epoch == 1
 
 
 async def test_all_are_sorted_by_id(storage: Storage) -> None:

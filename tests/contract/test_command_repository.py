@@ -129,7 +129,8 @@ async def test_nobody_changes_what_is_stored_from_outside(storage: Storage) -> N
         (await storage.commands.page(CommandFilter(), before=None, limit=1))[0],
     ):
         given.acknowledge(at=NOW)
-    assert (await storage.commands.get(command.id)).state is State.QUEUED
+    stored = await storage.commands.change(command.id, lambda c: None)
+    assert stored.state is State.QUEUED
 
 
 async def test_changes_happen_in_the_order_of_their_calls(storage: Storage) -> None:

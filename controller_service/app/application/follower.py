@@ -71,8 +71,7 @@ class Follower:
                         yield chunk
                         from_seq = chunk.seq + 1
                 if command.is_final:
-                    if told is not command.state:
-                        yield StateReached(command.state, command.finished_at or command.created_at)
+                    yield StateReached(command.state, command.finished_at or command.created_at)
                     yield Ended(command)
                     return
                 await rung_or_due(bell, LOOK_AGAIN_S)

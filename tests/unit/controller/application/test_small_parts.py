@@ -1,11 +1,13 @@
-"""The event bus, the life cycle, the topics and the errors."""
+"""The event bus, the handover, the life cycle, the topics and the errors."""
 
 import asyncio
 import inspect
+from contextlib import ExitStack
 
 import pytest
 
 from app.application.event_bus import EventBus
+from app.application.handover import Handover
 from app.application.lifecycle import Lifecycle
 from app.application.ports.wakeups import AGENTS_TOPIC, agent_topic, command_topic
 from app.domain import errors
@@ -13,7 +15,7 @@ from app.domain.errors import ControllerError, Draining, RangeNotSatisfiable, To
 from app.domain.events import AgentRegistered, AgentReleased, Event
 from app.domain.ids import AgentId
 from ogent.protocol.problems import CODES
-from tests.builders import DB, WEB
+from tests.builders import DB, SEALED, WEB, a_command
 
 #: Codes of answers to agents, which no problem document carries.
 AGENTS_CODES = {"incomplete", "stale_session", "agent_unreachable", "malformed_answer"}
@@ -47,6 +49,44 @@ async def test_a_draining_controller_takes_no_new_work() -> None:
         lifecycle.require_ready()
     async with asyncio.timeout(20):
         await waiting
+
+
+async def test_a_deadline_ends_the_wait() -> None:
+    lifecycle = Lifecycle()
+    async with lifecycle.deadline(20):
+        pass
+    with pytest.raises(TimeoutError):
+        async with lifecycle.deadline(0.001):
+            await asyncio.Event().wait()
+    lifecycle.drain()  # a deadline that is over is not in its way
+
+
+async def test_draining_ends_every_wait_at_once() -> None:
+    lifecycle = Lifecycle()
+
+    async def wait() -> None:
+        async with lifecycle.deadline(3600):
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        waiting = [asyncio.create_task(wait()) for _ in range(3)]
+        await asyncio.sleep(0)
+        lifecycle.drain()
+        ended = await asyncio.gather(*waiting, wait(), return_exceptions=True)
+    assert [type(error) for error in ended] == [TimeoutError] * 4
+
+
+def test_an_order_is_handed_to_the_newest_receiver_alone() -> None:
+    handover, old, new = Handover(), [], []
+    command = a_command()
+    command.announce(SEALED)
+    (event,) = command.pull_events()
+    with ExitStack() as newer:
+        with handover.receiving(WEB, old.append):
+            newer.enter_context(handover.receiving(WEB, new.append))
+        handover.on_queued(event)
+    handover.on_queued(event)
+    assert (old, new) == ([], [event.run])
 
 
 def test_topics_differ() -> None:
