@@ -23,6 +23,8 @@ class Lifecycle:
         """Take no new work from now on, and let nobody wait any longer."""
         self._draining.set()
         for deadline in self._deadlines:
+            if deadline.expired():
+                continue  # its block is about to end, and it cannot be moved any more
             deadline.reschedule(asyncio.get_running_loop().time())
 
     def require_ready(self) -> None:

@@ -58,7 +58,17 @@ async def test_a_deadline_ends_the_wait() -> None:
     with pytest.raises(TimeoutError):
         async with lifecycle.deadline(0.001):
             await asyncio.Event().wait()
-    lifecycle.drain()  # a deadline that is over is not in its way
+
+
+async def test_a_deadline_that_is_just_passing_is_not_in_the_way_of_draining() -> None:
+    lifecycle = Lifecycle()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(20), lifecycle.deadline(0.001):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                lifecycle.drain()
+    assert lifecycle.is_draining
 
 
 async def test_draining_ends_every_wait_at_once() -> None:
