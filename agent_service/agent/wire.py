@@ -13,7 +13,7 @@ from agent.application.ports.controller_link import (
     Registration,
 )
 from agent.application.use_cases.resume_session import Registered, ResumePoint
-from agent.domain.errors import AgentError, MalformedOrder
+from agent.domain.errors import AgentError, MalformedOrder, NotAcknowledged
 from agent.domain.ids import AgentId, CommandId, ControlId
 from agent.domain.models.execution import Failure, Outcome, Report, State, StopFailure
 from agent.domain.models.executor import Exit, Place
@@ -34,6 +34,11 @@ _STATES: Final[Mapping[State, states.State]] = {
     State.LOST: states.State.LOST,
     State.REJECTED: states.State.REJECTED,
 }
+
+#: Refusals that no later try changes: the controller does not know the command, or this agent
+#: speaks another language.
+_REFUSED_FOR_GOOD: Final = frozenset({"command_not_found", "validation_error", "unknown_event"})
+_INCOMPLETE: Final = frozenset({"incomplete", "digest_mismatch"})
 
 #: A frame as python-socketio packs it.
 Payload = dict[str, Any]
@@ -124,23 +129,31 @@ def acknowledged(frame: object) -> tuple[CommandId, Position]:
 
 
 def accepted(frame: object) -> Accepted:
-    """What a FrameAck says; raises ValidationError."""
-    ack = messages.FrameAck.model_validate(frame)
-    return Accepted() if ack.ok else Accepted(_refusal(ack))
+    """What a FrameAck says; raises ValidationError, or NotAcknowledged as `_answer` does."""
+    return _answer(messages.FrameAck.model_validate(frame))
 
 
 def outcome_answer(frame: object) -> Accepted | Incomplete:
-    """What a ResultAck says; raises ValidationError."""
+    """What a ResultAck says; raises ValidationError, or NotAcknowledged as `_answer` does."""
     ack = messages.ResultAck.model_validate(frame)
+    if not ack.ok and ack.error is not None and ack.error.code in _INCOMPLETE:
+        return Incomplete(_position(ack))
+    return _answer(ack)
+
+
+def _answer(ack: messages.FrameAck) -> Accepted:
+    """Taken, or refused for good; raises NotAcknowledged where a later try may be taken.
+
+    What a controller cannot do now (its disk is full, it stops, it has a bug) is no reason to
+    forget how a command ended.
+    """
     if ack.ok:
         return Accepted()
-    if ack.error is not None and ack.error.code in ("incomplete", "digest_mismatch"):
-        return Incomplete(_position(ack))
-    return Accepted(_refusal(ack))
-
-
-def _refusal(ack: messages.FrameAck) -> str:
-    return f"{ack.error.code}: {ack.error.message}" if ack.error else "without a reason"
+    code = ack.error.code if ack.error else "without a reason"
+    reason = f"{code}: {ack.error.message}" if ack.error else code
+    if code in _REFUSED_FOR_GOOD:
+        return Accepted(reason)
+    raise NotAcknowledged(f"the controller did not take it: {reason}")
 
 
 def _position(

@@ -33,6 +33,7 @@ from app.application.use_cases.release_agent import DescribeAgent, ReleaseAgent
 from app.application.use_cases.sign_in import Authenticate, SignIn
 from app.application.use_cases.submit_command import SubmitCommand
 from app.domain import events
+from app.domain.errors import Unavailable
 from app.domain.ids import IdSource, UserName
 from app.domain.models.user import Role
 from app.infrastructure.data_dir import kept_secret, write_private
@@ -219,4 +220,7 @@ def tell_password(path: Path, username: str, password: str) -> None:
 async def _expire(expire_queued: ExpireQueued) -> None:
     while True:
         await asyncio.sleep(EXPIRY_INTERVAL_S)
-        await expire_queued()
+        try:
+            await expire_queued()
+        except Unavailable as exc:  # the next round looks at the same commands
+            log.warning("queued commands could not be looked at", reason=exc.message)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import socket
@@ -44,6 +45,7 @@ class CannotStart(Exception):
 def main(arguments: Sequence[str] | None = None, env_file: Path = Path(".env")) -> None:
     """Run the controller, or reset a password; ends the process."""
     parsed = _parser().parse_args(arguments)
+    os.umask(0o077)  # whatever is written here is nobody else's
     try:
         settings, unknown = load_settings(env_file)
         configure_logging(settings.log_level, settings.log_format)
@@ -104,7 +106,8 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
     """The listening socket, opened before anything else so that a port in use is said at once."""
     try:
         info = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(info[0], socket.SOCK_STREAM)
+        # With its protocol given: event loops turn TCP_NODELAY on for what says that it is TCP.
+        listening = socket.socket(info[0], info[1], info[2])
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(info[4])
         listening.listen(BACKLOG)

@@ -26,7 +26,7 @@ SESSION_WINDOW_BYTES: Final = 8 * 1024 * 1024
 #: state of another command may have to wait for.
 BURST_BYTES: Final = 1024 * 1024
 #: A `running` report waits this long, and is not sent where the outcome comes first.
-RUNNING_DELAY_S: Final = 0.01
+RUNNING_DELAY_S: Final = 0.02
 #: Between two tries to send what was not acknowledged.
 RESEND_DELAY_S: Final = 1.0
 
@@ -329,7 +329,8 @@ class _Serving:
     async def _deliver_report(self, parcel: _Parcel, report: Report) -> None:
         try:
             answer = await self._link.send_report(report)
-        except NotAcknowledged:
+        except NotAcknowledged as exc:
+            log.warning("a state of %s is sent again: %s", parcel.command_id, exc)
             await self._clock.sleep(RESEND_DELAY_S)
             return
         if answer.refusal is not None:
@@ -340,7 +341,8 @@ class _Serving:
     async def _deliver_outcome(self, parcel: _Parcel, outcome: Outcome) -> None:
         try:
             answer = await self._link.send_outcome(outcome)
-        except NotAcknowledged:
+        except NotAcknowledged as exc:
+            log.warning("the outcome of %s is sent again: %s", parcel.command_id, exc)
             await self._clock.sleep(RESEND_DELAY_S)
             return
         if isinstance(answer, Incomplete):

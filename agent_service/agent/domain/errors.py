@@ -92,7 +92,7 @@ class LinkLost(AgentError):
 
 
 class NotAcknowledged(AgentError):
-    """No acknowledgement came in time: the controller may or may not have the frame."""
+    """The controller did not acknowledge, or not now: it may or may not have the frame."""
 
     code = "not_acknowledged"
 

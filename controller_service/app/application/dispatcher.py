@@ -26,8 +26,9 @@ LOOK_AGAIN_S: Final = 30.0
 #: Accepted orders that wait in memory for their session; beyond it they are read from the store.
 HANDED_MAX: Final = 256
 #: An acknowledgement is stored this late, and not at all where the command has moved on by then:
-#: a short command is then one transaction from its order to its end.
-ACKNOWLEDGE_AFTER_S: Final = 0.01
+#: a short command is then one transaction from its order to its end, and a longer one reports
+#: that it runs. Only what waits in its agent stays `queued` for this long.
+ACKNOWLEDGE_AFTER_S: Final = 0.1
 
 
 class Dispatcher:

@@ -321,7 +321,8 @@ class ResultAck(FrameAck):
     """Acknowledges a `command_result`.
 
     With `ok` false and `error.code` `incomplete` or `digest_mismatch` the counts say what is
-    stored, and the agent sends again from there; with any other code it drops the command.
+    stored, and the agent sends again from there. `command_not_found`, `validation_error` and
+    `unknown_event` are final; after any other code it sends the result again later.
     """
 
     next_seq: int = 0

@@ -152,3 +152,15 @@ async def test_a_superseded_agent_ends_with_three(
     assert await agent.exit_code() == 3
     assert agent.log.count("superseded") == 1
     assert "Traceback" not in agent.log
+
+
+async def test_an_outcome_that_is_refused_for_now_is_sent_again_until_it_is_taken(
+    controller: RecordingController, agent: AgentProcess
+) -> None:
+    refusal = {"ok": False, "error": {"code": "storage_full", "message": "make room"}}
+    controller.outcome_answers = [refusal, refusal]
+    await controller.execute("c", "echo hi")
+    await agent.logged("storage_full")
+    record = await controller.finished("c")
+    assert record.result is not None
+    assert record.result["state"] == "succeeded"

@@ -131,7 +131,7 @@ async def test_an_agent_with_a_limit_gives_up(tmp_path: Path) -> None:
 async def test_text_of_the_controller_cannot_steer_the_terminal_of_the_log(
     controller: RecordingController, agent: AgentProcess
 ) -> None:
-    refusal = {"ok": False, "error": {"code": "\x1b[31m", "message": "a\nb"}}
+    refusal = {"ok": False, "error": {"code": "command_not_found", "message": "\x1b[31ma\nb"}}
     controller.outcome_answers = [refusal]
     await controller.execute("c", "true")
     await agent.logged("was refused")

@@ -1,7 +1,8 @@
 """An agent: a machine that runs commands, and its session if it has one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.domain.errors import AgentOffline
@@ -102,7 +103,9 @@ class Agent:
 
     def snapshot(self) -> "Agent":
         """A copy without anything to tell."""
-        return replace(self, _events=[])
+        twin = copy(self)
+        twin._events, twin.labels = [], dict(self.labels)
+        return twin
 
     def pull_events(self) -> list[Event]:
         """What happened since the last call."""

@@ -1,7 +1,8 @@
 """A command: one line of shell for one agent, and its life on the controller."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.domain.errors import IllegalMove, InvalidState
@@ -248,7 +249,9 @@ class Command:
 
     def snapshot(self) -> "Command":
         """A copy of what is stored of it: nothing to tell and nothing to store."""
-        return replace(self, _events=[], _chunks=[], _marks=[])
+        twin = copy(self)
+        twin._events, twin._chunks, twin._marks = [], [], []
+        return twin
 
     def pull_chunks(self) -> list[Chunk]:
         """Chunks taken since the last call, for the repository to store."""

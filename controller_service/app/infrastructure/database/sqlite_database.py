@@ -9,12 +9,12 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -96,49 +96,83 @@ class SqliteDatabase:
         self._writer.dispose()
 
     def _write_all(self) -> None:
-        while True:
-            first = self._waiting.get()
-            if first is None:
-                return
-            group = [first]
-            while len(group) < GROUP_MAX and not self._waiting.empty():
-                work = self._waiting.get()
-                if work is None:
-                    self._waiting.put(None)  # seen again once this group is written
-                    break
-                group.append(work)
-            group = [work for work in group if not work.future.cancelled()]
-            outcomes = self._write_group(group)
-            self._loop.call_soon_threadsafe(_resolve, group, outcomes)
+        with _Writer(self._writer) as writer:
+            while (group := self._next_group()) is not None:
+                wanted = [work for work in group if not work.future.cancelled()]
+                outcomes = writer.write(wanted)
+                self._loop.call_soon_threadsafe(_resolve, wanted, outcomes)
 
-    def _write_group(self, group: list[_Work[Any]]) -> list[object]:
-        """One transaction; the value or the exception of each work, in order."""
+    def _next_group(self) -> list[_Work[Any]] | None:
+        """All that waits, at least one, up to GROUP_MAX; None at the end."""
+        first = self._waiting.get()
+        if first is None:
+            return None
+        group = [first]
+        while len(group) < GROUP_MAX and not self._waiting.empty():
+            work = self._waiting.get()
+            if work is None:
+                self._waiting.put(None)  # seen again once this group is written
+                break
+            group.append(work)
+        return group
+
+
+class _Writer:
+    """The one connection that writes. Used by one thread.
+
+    Transactions are begun and ended on the driver's connection: that SQLAlchemy should do it, too,
+    costs as much as a statement each.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection = engine.connect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def write(self, group: Sequence[_Work[Any]]) -> list[object]:
+        """One transaction; the value of each work or what it raised, in order."""
         try:
-            with self._writer.connect() as connection, connection.begin():
-                if len(group) == 1:  # its transaction is its savepoint
-                    return [group[0].run(connection)]
-                return [_run_alone(connection, work) for work in group]
-        except DBAPIError as exc:
-            log.error("a transaction failed", error=str(exc.orig), works=len(group))
-            # After a failed write the file is suspect: the next group opens it anew.
-            self._writer.dispose()
-            return [_translated(exc)] * len(group)
+            driver = self._driver()
+            driver.execute("BEGIN IMMEDIATE")
+            outcomes = [self._run(driver, work) for work in group]
+            driver.execute("COMMIT")
+        except (DBAPIError, sqlite3.Error) as exc:
+            log.error("a transaction failed", error=str(exc), works=len(group))
+            self._reopen()
+            return [_Raised(_translated(exc))] * len(group)
         except Exception as exc:  # raised to those who wait: the writer goes on
+            self._reopen()
             return [_Raised(exc)] * len(group)
+        return outcomes
 
+    def _run(self, driver: sqlite3.Connection, work: _Work[Any]) -> object:
+        """The value of `work`, or what it raised; then its changes are undone, and only they."""
+        driver.execute("SAVEPOINT work")
+        try:
+            value: object = work.run(self._connection)
+        except DBAPIError:
+            raise
+        except Exception as exc:  # handed to the caller, who waits for it
+            driver.execute("ROLLBACK TO work")
+            value = _Raised(exc)
+        driver.execute("RELEASE work")
+        return value
 
-def _run_alone(connection: Connection, work: _Work[T]) -> object:
-    """The value of `work`, or what it raised; then its changes are undone, and only they."""
-    connection.exec_driver_sql("SAVEPOINT work")
-    try:
-        value: object = work.run(connection)
-    except DBAPIError:
-        raise
-    except Exception as exc:  # handed to the caller, who waits for it
-        connection.exec_driver_sql("ROLLBACK TO work")
-        value = _Raised(exc)
-    connection.exec_driver_sql("RELEASE work")
-    return value
+    def _driver(self) -> sqlite3.Connection:
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the engine is SQLite's
+        return driver
+
+    def _reopen(self) -> None:
+        """After a failed write the file is suspect: open it anew, which recovers it."""
+        self._connection.invalidate()
+        self._connection.close()
+        self._connection = self._engine.connect()
 
 
 @dataclass(slots=True)
@@ -154,17 +188,16 @@ def _resolve(group: list[_Work[Any]], outcomes: list[object]) -> None:
             continue
         if isinstance(outcome, _Raised):
             work.future.set_exception(outcome.error)
-        elif isinstance(outcome, StorageUnavailable | StorageFull):
-            work.future.set_exception(outcome)
         else:
             work.future.set_result(outcome)
 
 
-def _translated(exc: DBAPIError) -> StorageFull | StorageUnavailable:
-    code = getattr(exc.orig, "sqlite_errorcode", 0) & 0xFF
+def _translated(exc: DBAPIError | sqlite3.Error) -> StorageFull | StorageUnavailable:
+    cause = exc.orig if isinstance(exc, DBAPIError) else exc
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_FULL:
         return StorageFull("the controller's disk is full: make room, nothing was stored")
-    return StorageUnavailable(f"the database failed: {exc.orig}")
+    return StorageUnavailable(f"the database failed: {cause}")
 
 
 @asynccontextmanager
@@ -183,6 +216,7 @@ async def open_sqlite_database(path: Path) -> AsyncIterator[SqliteDatabase]:
 def _engine(path: Path, *, pool_size: int, is_writer: bool) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
+        isolation_level="AUTOCOMMIT",
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
@@ -197,16 +231,9 @@ def _engine(path: Path, *, pool_size: int, is_writer: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: DBAPIConnection, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
         cursor = connection.cursor()
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-    if is_writer:
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
