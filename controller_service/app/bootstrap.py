@@ -142,6 +142,7 @@ async def _application(
             agents=agents,
             commands=commands,
             sealer=sealer,
+            handover=handover,
             bus=bus,
             clock=clock,
             new_id=new_id,

@@ -197,3 +197,26 @@ async def test_a_database_that_another_process_damaged_is_unavailable(
         await notes.write(insert("where to"))
     with pytest.raises(StorageUnavailable):
         await notes.read(names)
+
+
+async def test_a_broken_constraint_undoes_its_own_work_alone(notes: SqliteDatabase) -> None:
+    outcomes = await Gate().group(notes, [insert("one"), insert("one"), insert("three")])
+    assert outcomes[0] == "one"
+    assert isinstance(outcomes[1], StorageUnavailable)
+    assert outcomes[2] == "three"
+
+
+async def test_a_write_after_the_end_is_refused(database_path: Path) -> None:
+    async with open_sqlite_database(database_path) as database:
+        pass
+    with pytest.raises(StorageUnavailable):
+        async with asyncio.timeout(20):
+            await database.write(names)
+
+
+async def test_a_read_after_the_end_is_refused(database_path: Path) -> None:
+    async with open_sqlite_database(database_path) as database:
+        pass
+    with pytest.raises(StorageUnavailable):
+        async with asyncio.timeout(20):
+            await database.read(names)

@@ -68,6 +68,7 @@ class InMemoryController:
             agents=agents,
             commands=commands,
             sealer=UnsignedSealer(),
+            handover=self.handover,
             bus=bus,
             clock=clock,
             new_id=self.new_id,

@@ -59,7 +59,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as tasks:
             serving = _Serving(self, session, tasks)
             with (
-                self._handover.receiving(session.agent_id, serving.hand_over),
+                self._handover.receiving(session, serving.hand_over),
                 self._wakeups.listen(agent_topic(session.agent_id)) as bell,
             ):
                 await serving.run(bell)

@@ -113,7 +113,9 @@ async def _begin(output: OutputLog, command: Command, wanted: WantedLines) -> tu
             (Stream.STDERR, mark.totals.stderr_bytes, mark.lines.stderr_rest),
         )
     ]
-    splitter = LineSplitter.resumed(mark, rests[0], rests[1], command.created_at)
+    splitter = LineSplitter.resumed(
+        mark, rests[0], rests[1], command.finished_at or command.created_at
+    )
     return _Scan(wanted, splitter, next_number=wanted.offset), mark.totals.next_seq
 
 

@@ -8,7 +8,7 @@ from app.application.authorization import Verb, authorize
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import UserRepository
 from app.application.tokens import new_named_token, token_digest
-from app.domain.errors import Denied
+from app.domain.errors import Denied, Invalid
 from app.domain.ids import TokenId
 from app.domain.models.selector import Selector
 from app.domain.models.user import NamedToken, Principal, Role, at_least
@@ -40,6 +40,8 @@ class ManageTokens:
         """
         authorize(principal, Verb.MANAGE_OWN_TOKENS)
         role = wanted.role or principal.role
+        if role is Role.AGENT:
+            raise Invalid("a named token is for people's programs: agents sign in as agents")
         if not at_least(principal.role, role):
             raise Denied(f"a token cannot have the role {role}: {principal.name} has not")
         token = new_named_token()

@@ -1,5 +1,6 @@
 """Accept a command."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Final
 
 from app.application.authorization import Verb, authorize
 from app.application.event_bus import EventBus
+from app.application.handover import Handover
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import (
     AgentRepository,
@@ -65,6 +67,7 @@ class SubmitCommand:
     agents: AgentRepository
     commands: CommandRepository
     sealer: OrderSealer
+    handover: Handover
     bus: EventBus
     clock: Clock
     new_id: Callable[[], str]
@@ -76,10 +79,13 @@ class SubmitCommand:
         authorize(wanted.principal, Verb.EXECUTE, agent)
         if not wanted.may_wait:
             agent.require_online()
+        # What is stored is announced, also when the requester goes away in between.
+        return await asyncio.shield(self._accept(wanted, agent))
+
+    async def _accept(self, wanted: Submission, agent: Agent) -> CommandId:
         command, order = self._command(wanted, agent)
-        key = self._key(wanted)
         sealed = self.sealer.seal_run(order)
-        stored = await self.commands.add(command, sealed, key)
+        stored = await self.commands.add(command, sealed, self._key(wanted))
         if stored == command.id:
             command.announce(sealed)
             self.bus.publish(command.pull_events())
@@ -104,8 +110,8 @@ class SubmitCommand:
             created_at=now,
             expires_at=expires_at,
             timeout_s=wanted.timeout_s,
-            # An agent that is here is offered the command at once: said in the same commit.
-            offered_epoch=agent.epoch if agent.is_online else None,
+            # A session that is served here is offered it at once: said in the same commit.
+            offered_epoch=self.handover.served_epoch(agent.id),
         )
         order = RunOrder(
             command_id=command_id,

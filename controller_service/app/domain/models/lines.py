@@ -117,11 +117,11 @@ class LineSplitter:
         rest.data, rest.at = last, chunk.at
 
     def finish(self) -> Iterator[Line]:
-        """What never got its newline; nothing follows."""
-        waiting = [(r.at, s, r.data) for s, r in self._rests.items() if r.data and r.at]
-        for at, stream, data in sorted(waiting, key=lambda found: found[0]):
-            yield from self._line(stream, data, at)
-            self._rests[stream] = _Rest()
+        """What never got its newline, stdout first; nothing follows."""
+        for stream, rest in self._rests.items():
+            if rest.data and rest.at is not None:
+                yield from self._line(stream, rest.data, rest.at)
+                self._rests[stream] = _Rest()
 
     def _line(self, stream: Stream, data: bytes, at: datetime) -> Iterator[Line]:
         while len(data) > LINE_MAX_BYTES:

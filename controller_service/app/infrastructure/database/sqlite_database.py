@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import QueuePool
 
 from app.domain.errors import StorageFull, StorageUnavailable
@@ -59,6 +59,7 @@ class SqliteDatabase:
         self._waiting: queue.SimpleQueue[_Work[Any] | None] = queue.SimpleQueue()
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._thread = threading.Thread(target=self._write_all, name="database-writer")
+        self._is_closed = False
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction; when this returns, its changes are on disk.
@@ -66,6 +67,7 @@ class SqliteDatabase:
         Works run in the order of the calls. What `work` raises undoes its own changes alone, and
         is raised here. Raises StorageFull or StorageUnavailable when the database fails.
         """
+        self._require_open()
         if self._waiting.qsize() >= WAITING_MAX:
             raise StorageUnavailable("the database has fallen behind: try again in a moment")
         future: asyncio.Future[T] = self._loop.create_future()
@@ -73,7 +75,8 @@ class SqliteDatabase:
         return await future
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` over a snapshot of what is committed."""
+        """Run `work` over a snapshot of what is committed; raises StorageUnavailable."""
+        self._require_open()
         return await self._loop.run_in_executor(self._reading, self._read, work)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
@@ -83,12 +86,17 @@ class SqliteDatabase:
         except DBAPIError as exc:
             raise _translated(exc) from exc
 
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise StorageUnavailable("the controller is stopping: its database is closed")
+
     def start(self) -> None:
         """Start the writer thread."""
         self._thread.start()
 
     async def close(self) -> None:
         """Finish what waits, then end the threads and close the file."""
+        self._is_closed = True
         self._waiting.put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         self._reading.shutdown()
@@ -118,7 +126,7 @@ class SqliteDatabase:
 
 
 class _Writer:
-    """The one connection that writes. Used by one thread.
+    """The one connection that writes, opened when it is needed. Used by one thread.
 
     Transactions are begun and ended on the driver's connection: that SQLAlchemy should do it, too,
     costs as much as a statement each.
@@ -126,53 +134,66 @@ class _Writer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._connection = engine.connect()
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def write(self, group: Sequence[_Work[Any]]) -> list[object]:
         """One transaction; the value of each work or what it raised, in order."""
         try:
-            driver = self._driver()
+            connection = self._open()
+            driver = _driver_of(connection)
             driver.execute("BEGIN IMMEDIATE")
-            outcomes = [self._run(driver, work) for work in group]
+            outcomes = [_run(connection, driver, work) for work in group]
             driver.execute("COMMIT")
         except (DBAPIError, sqlite3.Error) as exc:
             log.error("a transaction failed", error=str(exc), works=len(group))
-            self._reopen()
+            self._discard()
             return [_Raised(_translated(exc))] * len(group)
         except Exception as exc:  # raised to those who wait: the writer goes on
-            self._reopen()
+            self._discard()
             return [_Raised(exc)] * len(group)
         return outcomes
 
-    def _run(self, driver: sqlite3.Connection, work: _Work[Any]) -> object:
-        """The value of `work`, or what it raised; then its changes are undone, and only they."""
-        driver.execute("SAVEPOINT work")
-        try:
-            value: object = work.run(self._connection)
-        except DBAPIError:
-            raise
-        except Exception as exc:  # handed to the caller, who waits for it
-            driver.execute("ROLLBACK TO work")
-            value = _Raised(exc)
-        driver.execute("RELEASE work")
-        return value
+    def _open(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
 
-    def _driver(self) -> sqlite3.Connection:
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the engine is SQLite's
-        return driver
+    def _discard(self) -> None:
+        """After a failed write the file is suspect: the next one opens it anew, and recovers it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
 
-    def _reopen(self) -> None:
-        """After a failed write the file is suspect: open it anew, which recovers it."""
-        self._connection.invalidate()
-        self._connection.close()
-        self._connection = self._engine.connect()
+
+def _driver_of(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - the engine is SQLite's
+    return driver
+
+
+def _run(connection: Connection, driver: sqlite3.Connection, work: _Work[Any]) -> object:
+    """The value of `work`, or what it raised; then its changes are undone, and only they."""
+    driver.execute("SAVEPOINT work")
+    try:
+        value: object = work.run(connection)
+    except (IntegrityError, DataError, ProgrammingError) as exc:  # its own, not the file's
+        driver.execute("ROLLBACK TO work")
+        value = _Raised(_translated(exc))
+    except DBAPIError:
+        raise
+    except Exception as exc:  # handed to the caller, who waits for it
+        driver.execute("ROLLBACK TO work")
+        value = _Raised(exc)
+    driver.execute("RELEASE work")
+    return value
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from app.application.ports.wakeups import AGENTS_TOPIC, agent_topic, command_top
 from app.domain import errors
 from app.domain.errors import ControllerError, Draining, RangeNotSatisfiable, TooManyAttempts
 from app.domain.events import AgentRegistered, AgentReleased, Event
-from app.domain.ids import AgentId
+from app.domain.ids import AgentId, SessionId
+from app.domain.models.agent import Session
 from ogent.protocol.problems import CODES
 from tests.builders import DB, SEALED, WEB, a_command
 
@@ -92,11 +93,13 @@ def test_an_order_is_handed_to_the_newest_receiver_alone() -> None:
     command.announce(SEALED)
     (event,) = command.pull_events()
     with ExitStack() as newer:
-        with handover.receiving(WEB, old.append):
-            newer.enter_context(handover.receiving(WEB, new.append))
+        with handover.receiving(Session(WEB, SessionId("1"), 1), old.append):
+            newer.enter_context(handover.receiving(Session(WEB, SessionId("2"), 2), new.append))
         handover.on_queued(event)
+        assert handover.served_epoch(WEB) == 2
     handover.on_queued(event)
     assert (old, new) == ([], [event.run])
+    assert handover.served_epoch(WEB) is None
 
 
 def test_topics_differ() -> None:

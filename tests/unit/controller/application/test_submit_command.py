@@ -5,7 +5,8 @@ import pytest
 from app.application.ports.repositories import CommandFilter
 from app.domain.errors import AgentNotFound, AgentOffline, Denied, IdempotencyConflict
 from app.domain.events import CommandQueued
-from app.domain.ids import AgentId
+from app.domain.ids import AgentId, SessionId
+from app.domain.models.agent import Session
 from app.domain.models.command_line import CommandLine
 from app.domain.models.states import State
 from app.domain.models.user import Role
@@ -26,13 +27,23 @@ from tests.fakes.in_memory_controller import MAX_OUTPUT_BYTES, InMemoryControlle
 
 async def test_a_submission_is_stored_and_announced(controller: InMemoryController) -> None:
     await controller.keep(an_online_agent(epoch=7))
-    command_id = await controller.submit("ls", timeout_s=2.5)
+    session = Session(WEB, SessionId("sid"), 7)
+    with controller.handover.receiving(session, lambda run: None):
+        command_id = await controller.submit("ls", timeout_s=2.5)
     command = await controller.commands.get(command_id)
     assert (command.text, command.requester, command.state) == ("ls", ALICE, State.QUEUED)
     assert (command.created_at, command.expires_at, command.timeout_s) == (NOW, later(60), 2.5)
     assert command.offered_epoch == 7
     (run,) = await controller.commands.queued_runs(WEB, after=None, limit=9)
     assert controller.events == [CommandQueued(command_id, WEB, run)]
+
+
+async def test_before_its_session_is_served_an_agent_cannot_know_of_a_command(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_online_agent(epoch=7))
+    command = await controller.commands.get(await controller.submit("ls"))
+    assert command.offered_epoch is None
 
 
 async def test_the_order_says_exactly_what_was_asked(controller: InMemoryController) -> None:
