@@ -43,8 +43,13 @@ def format_time(at: datetime) -> str:
 def _aware(value: Any) -> Any:
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise ValueError("a time needs its zone")
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("a time needs its zone")
+        try:
+            value.astimezone(UTC)
+        except OverflowError as exc:
+            raise ValueError("a time has to lie within the years 1 to 9999 in UTC") from exc
     return value
 
 

@@ -26,7 +26,8 @@ from ogent.protocol.resources import (
 from ogent.protocol.states import Action, State, Stream
 
 CommandIdText = Annotated[str, Field(min_length=1, max_length=64)]
-Count = Annotated[int, Field(ge=0)]
+#: Every database holds it as an integer of 64 bits.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Frame(BaseModel):
@@ -293,7 +294,7 @@ class AgentResult(Frame):
     command_id: CommandIdText
     state: State
     next_seq: Count
-    exit_code: int | None = None
+    exit_code: Annotated[int, Field(ge=-(2**31), lt=2**32)] | None = None
     signal: str | None = None
     stdout_bytes: Count = 0
     stderr_bytes: Count = 0
