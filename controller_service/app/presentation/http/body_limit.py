@@ -24,22 +24,39 @@ class BodyLimit:
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > BODY_MAX_BYTES:
-            detail = f"the body may have at most {BODY_MAX_BYTES} bytes"
-            await problem_response(problem("body_too_large", detail))(scope, receive, send)
+            await _refuse(scope, receive, send)
             return
-        await self._app(scope, _bounded(receive), send)
+        bounded = _Bounded(receive, send)
+        await self._app(scope, bounded.receive, bounded.send)
+        if bounded.is_too_long:
+            await _refuse(scope, receive, send)
 
 
-def _bounded(receive: Receive) -> Receive:
-    """`receive`, which ends the request when a body without a length goes on too long."""
-    received = 0
+class _Bounded:
+    """The two ends of a request that is cut off when a body without a length goes on too long.
 
-    async def bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > BODY_MAX_BYTES:
+    What the application answers to the cut is not sent: the reason is known better here.
+    """
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._received = 0
+        self.is_too_long = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._received > BODY_MAX_BYTES:
+            self.is_too_long = True
             return {"type": "http.disconnect"}
         return message
 
-    return bounded
+    async def send(self, message: Message) -> None:
+        if not self.is_too_long:
+            await self._send(message)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    detail = f"the body may have at most {BODY_MAX_BYTES} bytes"
+    await problem_response(problem("body_too_large", detail))(scope, receive, send)
