@@ -23,7 +23,15 @@ from app.domain.errors import ControllerError, StaleSession, Unavailable
 from app.domain.ids import AgentId, CommandId, SessionId
 from app.domain.models.agent import Session
 from app.presentation.socketio.agent_door import agent_in
-from app.presentation.socketio.boundary import Answer, answered, handler_of, parse, refusal
+from app.presentation.socketio.boundary import (
+    Answer,
+    answered,
+    handler_of,
+    hang_up,
+    parse,
+    refusal,
+    unknown_event,
+)
 from app.presentation.socketio.inbox import Inbox, Waiting
 from ogent.protocol import messages, resources
 from ogent.protocol.names import NAMESPACE, AgentEvent, OrderEvent
@@ -77,9 +85,11 @@ class AgentNamespace:
         for sid in list(self._connections):
             await self._server.disconnect(sid, namespace=NAMESPACE)
 
-    async def _connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+    async def _connect(
+        self, sid: str, environ: dict[str, Any] | None = None, auth: object = None, *_: object
+    ) -> Answer | None:
         if sid in self._connections:
-            return  # an event that calls itself "connect"
+            return unknown_event("connect")  # an event that calls itself so
         try:
             wanted = parse(messages.AgentAuth, auth)
         except ControllerError as exc:
@@ -87,15 +97,17 @@ class AgentNamespace:
         if wanted.protocol != PROTOCOL_VERSION:
             text = f"this controller speaks protocol {PROTOCOL_VERSION}, not {wanted.protocol}"
             raise Refusal(text, {"code": "unsupported_protocol", "message": text})
-        agent_id = agent_in(environ["asgi.scope"])
+        agent_id = agent_in((environ or {})["asgi.scope"])
         self._connections[sid] = _Connection(agent_id, wanted.instance_id)
+        return None
 
-    async def _disconnect(self, sid: str, reason: object = None) -> None:
+    async def _disconnect(self, sid: str, reason: object = None, *_more: object) -> Answer | None:
         if self._server.manager.is_connected(sid, NAMESPACE):
-            return  # an event that calls itself "disconnect"
+            return unknown_event("disconnect")  # an event that calls itself so
+        hang_up(self._server, sid)
         connection = self._connections.pop(sid, None)
         if connection is None:
-            return
+            return None
         connection.inbox.close()
         if connection.task is not None and connection.task is not asyncio.current_task():
             connection.task.cancel()
@@ -104,6 +116,7 @@ class AgentNamespace:
             self._tasks.create_task(
                 self._release(connection.session, str(reason)), name=f"release {sid}"
             )
+        return None
 
     async def _release(self, session: Session, reason: str) -> None:
         try:
@@ -112,7 +125,10 @@ class AgentNamespace:
         except Exception:
             log.exception("a session could not be released", agent_id=session.agent_id)
 
-    async def _event(self, event: str, sid: str, *payload: object) -> Answer:
+    async def _event(self, event: str, *given: object) -> Answer:
+        if event in self._connections:
+            return unknown_event("*")  # an event that calls itself so: its sid stands first
+        sid, payload = str(given[0]), given[1:]
         connection = self._connections.get(sid)
         if connection is None:
             return refusal("stale_session", "this session is over")
@@ -195,15 +211,16 @@ class AgentNamespace:
         reports = [waiting.report for waiting in frames]
         try:
             recorded = await self._use_cases.record_reports(session, command_id, reports)
+            for waiting in frames:
+                if waiting.recorded is not None and not waiting.recorded.done():
+                    waiting.recorded.set_result(recorded)
         except (Unavailable, StaleSession) as exc:
+            log.warning("reports were not stored", agent_id=session.agent_id, reason=exc.message)
+            raise
+        finally:  # whatever happened, nobody goes on waiting for it
             for waiting in frames:
                 if waiting.recorded is not None:
                     waiting.recorded.cancel()
-            log.warning("reports were not stored", agent_id=session.agent_id, reason=exc.message)
-            raise
-        for waiting in frames:
-            if waiting.recorded is not None and not waiting.recorded.done():
-                waiting.recorded.set_result(recorded)
         if recorded.has_gap:
             log.warning("output has a gap", agent_id=session.agent_id, command_id=command_id)
             await self._server.disconnect(session.sid, namespace=NAMESPACE)  # and it resumes

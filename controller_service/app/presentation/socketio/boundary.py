@@ -3,10 +3,12 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+import socketio
 import structlog
 from pydantic import BaseModel, ValidationError
 
 from app.domain.errors import ControllerError
+from ogent.protocol.names import NAMESPACE
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,23 @@ class Refused(ControllerError):
 def refusal(code: str, message: str) -> Answer:
     """The acknowledgement of what was not done."""
     return {"ok": False, "error": {"code": code, "message": message}}
+
+
+def unknown_event(name: object) -> Answer:
+    """The acknowledgement of an event that is not in the table of handlers."""
+    return refusal(UnknownEvent.code, f"there is no event {str(name)[:64]!r}")
+
+
+def hang_up(server: socketio.AsyncServer, sid: str) -> None:
+    """Let the transport of a session that is over end, once what waits for it was sent.
+
+    python-socketio ends the session alone: a WebSocket would stay open for as long as its peer
+    likes, and a long poll unanswered until Engine.IO's ping times out.
+    """
+    eio_sid = server.manager.eio_sid_from_sid(sid, NAMESPACE)
+    transport = server.eio.sockets.get(eio_sid)
+    if transport is not None:
+        transport.queue.put_nowait(None)
 
 
 async def answered(event: str, handle: Callable[[], Awaitable[Answer]]) -> Answer:
