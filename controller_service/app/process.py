@@ -5,6 +5,7 @@ import contextlib
 import secrets
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,12 +69,12 @@ def _unusable_yet(settings: Settings) -> None:
 
 
 def _serve(settings: Settings) -> None:
-    with _listening(settings) as listening:
-        host, port = listening.getsockname()[:2]
-        scheme = "https" if settings.tls_cert_file else "http"
-        log.info("listening", url=f"{scheme}://{host}:{port}", version=VERSION)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(settings, listening))
+    _check_tls(settings)
+    with (
+        _listening(settings) as listening,
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        runner.run(_run(settings, listening))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
@@ -109,35 +110,43 @@ async def _run(settings: Settings, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop, controller)
+        host, port = listening.getsockname()[:2]
+        scheme = "https" if settings.tls_cert_file else "http"
+        log.info("listening", url=f"{scheme}://{host}:{port}", version=VERSION)
         await server.serve(sockets=[listening])
         await server.drained()
     log.info("stopped")
 
 
-def _uvicorn_config(settings: Settings, controller: Controller) -> uvicorn.Config:
-    tls = (settings.tls_cert_file, settings.tls_key_file)
-    if (tls[0] is None) is not (tls[1] is None):
+def _check_tls(settings: Settings) -> None:
+    """Raise CannotStart before anything is opened, rather than in the middle of the start."""
+    certificate, key = settings.tls_cert_file, settings.tls_key_file
+    if (certificate is None) is not (key is None):
         raise CannotStart("TLS_CERT_FILE and TLS_KEY_FILE belong together: one is missing")
+    if certificate is None:
+        return
     try:
-        config = uvicorn.Config(
-            controller.app,
-            ws="websockets-sansio",
-            ws_per_message_deflate=False,
-            ws_max_size=CLIENT_FRAME_MAX_BYTES,
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=list(settings.trusted_proxies),
-            ssl_certfile=tls[0],
-            ssl_keyfile=tls[1],
-            timeout_graceful_shutdown=GRACE_S,
-        )
-        config.load()
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
     except OSError as exc:
         raise CannotStart(f"TLS_CERT_FILE or TLS_KEY_FILE cannot be used: {exc}") from exc
-    return config
+
+
+def _uvicorn_config(settings: Settings, controller: Controller) -> uvicorn.Config:
+    return uvicorn.Config(
+        controller.app,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=CLIENT_FRAME_MAX_BYTES,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        timeout_graceful_shutdown=GRACE_S,
+    )
 
 
 class _Server(uvicorn.Server):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 _LOCK: Final = "controller.lock"
+_SECRET_BYTES: Final = 48
 
 
 class DataDirUnusable(Exception):
@@ -39,13 +40,22 @@ def open_data_dir(path: Path) -> Iterator[Path]:
 
 
 def kept_secret(path: Path) -> str:
-    """The secret in the file, made with 384 random bits where it is missing (0600)."""
+    """The secret in the file, made with 384 random bits where it is missing (0600).
+
+    Raises DataDirUnusable for a file that holds anything shorter, or cannot be read.
+    """
     try:
-        return path.read_text().strip()
+        secret = path.read_text().strip()
     except FileNotFoundError:
-        secret = secrets.token_urlsafe(48)
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
         write_private(path, secret + "\n")
-        return secret
+    except (OSError, ValueError) as exc:
+        raise DataDirUnusable(f"{path} cannot be read: {exc}") from exc
+    if len(secret) < _SECRET_BYTES:
+        raise DataDirUnusable(
+            f"{path} is damaged: restore it, or delete it for a new one, which ends all sign-ins"
+        )
+    return secret
 
 
 def write_private(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 #: The newest migration; a test compares it with the files.
@@ -69,4 +70,7 @@ def _upgrade(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    _upgrade(Path(sys.argv[1]))
+    try:
+        _upgrade(Path(sys.argv[1]))
+    except DBAPIError as failure:
+        sys.exit(str(failure.orig))
