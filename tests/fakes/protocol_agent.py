@@ -153,7 +153,10 @@ class ProtocolAgent:
         self._acks: dict[str, Frame] = {}
         self._responses: deque[Frame] = deque()
         self._changed = asyncio.Condition()
-        self._socket = socketio.AsyncClient(serializer="msgpack", reconnection=False)
+        self._socket = self._new_socket()
+
+    def _new_socket(self) -> socketio.AsyncClient:
+        made = socketio.AsyncClient(serializer="msgpack", reconnection=False)
         for event, handler in (
             ("registration_response", self._on_registered),
             ("execute_command", self._on_order),
@@ -162,13 +165,15 @@ class ProtocolAgent:
             ("superseded", self._on_superseded),
             ("disconnect", self._on_disconnect),
         ):
-            self._socket.on(event, handler)
+            made.on(event, handler)
+        return made
 
     # --- what the test makes it do --------------------------------------------------------------
 
     async def connect(self, *, protocol: int = 1) -> None:
         """Open the socket; raises what python-socketio raises when it is refused."""
         self.closed.clear()
+        self._socket = self._new_socket()
         await self._socket.connect(
             self.url,
             headers={"Authorization": f"Bearer {self.token}"},

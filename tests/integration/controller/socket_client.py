@@ -16,6 +16,7 @@ class SocketClient:
     def __init__(self) -> None:
         self.heard: list[tuple[str, Payload]] = []
         self.closed = asyncio.Event()
+        self.transport = ""
         self._changed = asyncio.Condition()
         # One inbox: python-socketio would run the handlers of two events beside each other.
         self.socket = socketio.AsyncClient(reconnection=False)
@@ -25,6 +26,7 @@ class SocketClient:
     async def connect(
         self, url: str, token: str, *, transport: str = "websocket", by_header: bool = False
     ) -> None:
+        self.transport = transport
         shown = {"headers": {"Authorization": f"Bearer {token}"}}
         await self.socket.connect(
             url,
@@ -34,6 +36,9 @@ class SocketClient:
         )
 
     async def disconnect(self) -> None:
+        if self.transport == "polling":
+            async with asyncio.timeout(DEADLINE_S):
+                await self.closed.wait()
         await self.socket.disconnect()
 
     async def call(self, event: str, payload: object = None) -> Payload:

@@ -107,9 +107,7 @@ async def test_a_limited_viewer_is_told_the_same_of_what_he_may_not_do(
     token = (await admin.post("/token", data=form)).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
     for name in ("web-2", "nowhere"):
-        answer = await admin.post(
-            f"/agents/{name}/execute", json={"command": "a"}, headers=headers
-        )
+        answer = await admin.post(f"/agents/{name}/execute", json={"command": "a"}, headers=headers)
         shapes.check_problem(answer, 404, "agent_not_found")
 
 

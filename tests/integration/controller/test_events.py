@@ -1,6 +1,5 @@
 """GET /commands/{command_id}/events: server-sent events."""
 
-import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -120,16 +119,3 @@ async def test_a_reader_is_let_go_when_the_controller_stops(
         await anext(stream)
         controller.controller.lifecycle.drain()
         assert "result" not in [e.name async for e in stream]
-
-
-async def test_a_reader_that_leaves_leaves_nothing_behind(
-    admin: httpx2.AsyncClient, agent: ProtocolAgent
-) -> None:
-    run = await taken(admin, agent)
-    before = len(asyncio.all_tasks())
-    for _ in range(3):
-        async with admin.stream("GET", f"/commands/{run.command_id}/events") as answer:
-            await anext(events(answer))
-    await run.write(b"wakes whoever still follows")
-    await run.end()
-    assert len(asyncio.all_tasks()) <= before + 3

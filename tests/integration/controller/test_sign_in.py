@@ -23,9 +23,7 @@ from tests.integration.controller.installation import (
 async def test_a_user_signs_in(nobody: httpx2.AsyncClient) -> None:
     answer = await nobody.post("/token", data={"username": "admin", "password": ADMIN_PASSWORD})
     assert answer.status_code == 200
-    shapes.check(
-        answer.json(), {"access_token": str, "token_type": "bearer", "expires_in": float}
-    )
+    shapes.check(answer.json(), {"access_token": str, "token_type": "bearer", "expires_in": float})
     assert answer.json()["expires_in"] == 1800
     nobody.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
     me = (await nobody.get("/me")).json()
