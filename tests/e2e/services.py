@@ -159,7 +159,7 @@ def agent_in(folder: Path, agent_id: str, url: str, **settings: str) -> Iterator
         "AGENT_ID": agent_id,
         "AGENT_USERNAME": AGENT_ACCOUNT,
         "AGENT_PASSWORD": AGENT_PASSWORD,
-        "RECONNECT_DELAY": "0.2",
+        "RECONNECT_DELAY": "0.05",
         **settings,
     }
     service = Service([str(SCRIPTS / "ogent-agent")], folder, given)
