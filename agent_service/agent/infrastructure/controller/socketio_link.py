@@ -10,6 +10,7 @@ import socketio
 from pydantic import ValidationError
 
 from agent import wire
+from agent.application.cancellation import honour_cancellation
 from agent.application.ports.controller_link import Accepted, Incomplete, Registration
 from agent.domain.errors import LinkLost, NotAcknowledged
 from agent.domain.ids import CommandId
@@ -90,6 +91,7 @@ class SocketIOLink:
             answer = await self._client.call(
                 event, payload, namespace=NAMESPACE, timeout=ACK_TIMEOUT_S
             )
+            honour_cancellation()
             return read(answer)
         except socketio.exceptions.TimeoutError as exc:
             self._require_open()
@@ -145,6 +147,8 @@ async def _connect(client: socketio.AsyncClient, url: str, token: str, auth: Age
         raise LinkLost(f"the controller at {url} did not answer in time") from exc
     except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError) as exc:
         raise LinkLost(f"the controller at {url} refused the session: {exc}") from exc
+    if client.eio.state != "connected":  # cut before the library would have told of it
+        raise LinkLost("the connection was lost")
 
 
 async def _disconnect(client: socketio.AsyncClient) -> None:

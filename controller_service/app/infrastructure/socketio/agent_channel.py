@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from socketio.exceptions import TimeoutError as AcknowledgementTimeout
 
 from app import wire
+from app.application.cancellation import honour_cancellation
 from app.application.ports.agent_channel import OrderAcknowledged
 from app.domain.errors import AgentUnreachable, MalformedAnswer
 from app.domain.models.agent import Session
@@ -49,6 +50,7 @@ class SocketIOAgentChannel:
                 namespace=NAMESPACE,
                 timeout=self._ack_timeout_s,
             )
+            honour_cancellation()
             return wire.acknowledged(OrderAck.model_validate(answer))
         except AcknowledgementTimeout as exc:
             raise AgentUnreachable(f"agent {session.agent_id} did not acknowledge") from exc

@@ -16,6 +16,7 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 from socketio.exceptions import TimeoutError as AcknowledgementTimeout
 
 from app import wire
+from app.application.cancellation import honour_cancellation
 from app.application.ports.agent_channel import AgentChannel
 from app.application.use_cases import UseCases
 from app.application.use_cases.record_reports import Recorded, Report
@@ -184,6 +185,7 @@ class AgentNamespace:
                 namespace=NAMESPACE,
                 timeout=REGISTRATION_TIMEOUT_S,
             )
+            honour_cancellation()
             log.info("an agent registered", agent_id=session.agent_id, epoch=session.epoch)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._use_cases.dispatcher.serve(session), name="dispatch")
