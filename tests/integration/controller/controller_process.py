@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
+from tests.integration.controller.installation import client
 
 SERVICE = Path(__file__).resolve().parents[3] / "controller_service"
 DEADLINE_S = 40.0
@@ -48,7 +48,7 @@ class ControllerProcess:
             await asyncio.wait([self._url, self._reading], return_when=asyncio.FIRST_COMPLETED)
             assert self._url.done(), self.log
             url = await self._url
-            async with httpx2.AsyncClient(base_url=url, timeout=DEADLINE_S) as http:
+            async with client(url, None) as http:
                 assert (await http.get("/ready")).status_code == 200
         return url
 

@@ -4,10 +4,10 @@ import asyncio
 import socket
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.integration.controller.controller_process import Ended, run, service_folder, started
+from tests.integration.controller.installation import client
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ async def test_generated_secrets_are_private_and_not_in_the_log(folder: Path) ->
             assert file.stat().st_mode & 0o777 == 0o600, file.name
         password = (data / "initial-admin-password").read_text().strip()
         key = (data / "secret-key").read_text().strip()
-        async with httpx2.AsyncClient(base_url=url) as http:
+        async with client(url, None) as http:
             form = {"username": "admin", "password": password}
             token = (await http.post("/token", data=form)).json()["access_token"]
             headers = {"Authorization": f"Bearer {token}"}
@@ -141,7 +141,7 @@ async def test_reset_password_makes_a_new_one_for_a_user_that_exists(folder: Pat
     assert new not in ended.err
     async with (
         started(folder, ADMIN_PASSWORD=given) as controller,
-        httpx2.AsyncClient(base_url=await controller.url()) as http,
+        client(await controller.url(), None) as http,
     ):
         for password, status in ((given, 401), (new, 200)):
             form = {"username": "admin", "password": password}

@@ -4,7 +4,6 @@ import asyncio
 import signal
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.fakes.protocol_agent import ProtocolAgent
@@ -107,7 +106,7 @@ async def test_short_tokens_expire_for_rest(
 ) -> None:
     async with (
         started(folder, DATA_DIR=data_dir, ACCESS_TOKEN_EXPIRE_MINUTES=0.02) as controller,
-        httpx2.AsyncClient(base_url=await controller.url()) as http,
+        client(await controller.url(), None) as http,
     ):
         form = {"username": "vera", "password": PASSWORD}
         answer = (await http.post("/token", data=form)).json()
