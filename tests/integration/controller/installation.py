@@ -76,6 +76,16 @@ class _Server(uvicorn.Server):
         await self.on_tick(0)
         await self._stop.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own waits a tenth of a second before it looks whether anybody is left."""
+        for listening in self.servers:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        async with asyncio.timeout(DEADLINE_S):
+            while self.server_state.connections or self.server_state.tasks:
+                await asyncio.sleep(0.002)
+
     def stop(self) -> None:
         self.should_exit = True
         self._stop.set()

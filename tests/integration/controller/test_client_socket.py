@@ -73,6 +73,15 @@ async def test_a_page_of_a_foreign_origin_is_refused(controller: Running) -> Non
         foreign = await http.get(path, headers={"Origin": "https://evil.example"})
         own = await http.get(path, headers={"Origin": controller.url})
     assert (foreign.status_code, own.status_code) == (400, 200)
+    socket = socketio.AsyncClient(reconnection=False)
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        await socket.connect(
+            controller.url,
+            headers={"Origin": "https://evil.example"},
+            auth={"token": controller.installation.users["admin"]},
+            transports=["websocket"],
+        )
+    await socket.disconnect()
 
 
 async def test_an_allowed_origin_is_let_in(settings: Settings) -> None:
