@@ -21,7 +21,6 @@ from app.application.use_cases.queries import SeenAgent
 from app.domain.errors import (
     ControllerError,
     Throttled,
-    TokenExpired,
     TooManySubscriptions,
     Unauthenticated,
 )
@@ -31,7 +30,15 @@ from app.domain.models.selector import Selector
 from app.domain.models.states import Action
 from app.domain.models.user import Principal
 from app.presentation.http.agents import refuse_analysis
-from app.presentation.socketio.boundary import Answer, answered, handler_of, parse, refusal
+from app.presentation.socketio.boundary import (
+    Answer,
+    answered,
+    handler_of,
+    hang_up,
+    parse,
+    refusal,
+    unknown_event,
+)
 from ogent.protocol import messages
 from ogent.protocol.names import NAMESPACE, ClientEvent, ControllerEvent
 from ogent.protocol.version import VERSION
@@ -53,6 +60,7 @@ class _Socket:
     """
 
     sid: str
+    token: str
     principal: Principal
     follows: dict[CommandId, asyncio.Task[None]] = field(default_factory=dict)
     agents: asyncio.Task[None] | None = None
@@ -102,32 +110,38 @@ class ClientNamespace:
 
     # --- the socket's life ---------------------------------------------------------------------
 
-    async def _connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
+    async def _connect(
+        self, sid: str, environ: dict[str, Any] | None = None, auth: object = None, *_: object
+    ) -> Answer | None:
         if sid in self._sockets:
-            return  # an event that calls itself "connect"
+            return unknown_event("connect")  # an event that calls itself so
         try:
-            principal = await self._use_cases.authenticate(_token(environ, auth))
+            token = _token(environ or {}, auth)
+            principal = await self._use_cases.authenticate(token)
         except ControllerError as exc:
             body = {"code": "unauthorized", "message": exc.message}
             raise Refusal(exc.message, body) from exc
-        socket = _Socket(sid, principal)
+        socket = _Socket(sid, token, principal)
         self._sockets[sid] = socket
         self._watch_expiry(socket)
         self._spawn(socket, self._welcome(socket), "welcome")
+        return None
 
     async def _welcome(self, socket: _Socket) -> None:
         hello = messages.ConnectionResponse(sid=socket.sid, server_version=VERSION)
         await self._send(socket, ControllerEvent.CONNECTION_RESPONSE, hello)
 
-    async def _disconnect(self, sid: str, reason: object = None) -> None:
+    async def _disconnect(self, sid: str, reason: object = None, *_more: object) -> Answer | None:
         del reason
         if self._server.manager.is_connected(sid, NAMESPACE):
-            return  # an event that calls itself "disconnect"
+            return unknown_event("disconnect")  # an event that calls itself so
+        hang_up(self._server, sid)
         socket = self._sockets.pop(sid, None)
         if socket is not None:
             for task in socket.tasks():
                 if task is not asyncio.current_task():
                     task.cancel()
+        return None
 
     def _watch_expiry(self, socket: _Socket) -> None:
         if socket.expiry is not None:
@@ -156,7 +170,10 @@ class ClientNamespace:
 
     # --- calls ---------------------------------------------------------------------------------
 
-    async def _event(self, event: str, sid: str, *payload: object) -> Answer:
+    async def _event(self, event: str, *given: object) -> Answer:
+        if event in self._sockets:
+            return unknown_event("*")  # an event that calls itself so: its sid stands first
+        sid, payload = str(given[0]), given[1:]
         socket = self._sockets.get(sid)
         if socket is None:
             return refusal("unauthorized", "this socket is not signed in")
@@ -167,24 +184,18 @@ class ClientNamespace:
                 if event == ClientEvent.AUTHENTICATE:
                     return await self._authenticate(socket, data)
                 handler = handler_of(self._handlers, event)
-                socket.principal = await self._still_allowed(socket)
+                # Asked anew at each call: rights may have changed, and the token may be gone.
+                socket.principal = await self._use_cases.authenticate(socket.token)
                 return await handler(socket, data)
 
         return await answered(event, handle)
-
-    async def _still_allowed(self, socket: _Socket) -> Principal:
-        """The socket's principal; raises TokenExpired once its token is."""
-        ends = socket.principal.expires_at
-        if ends is not None and ends <= self._clock.now():
-            raise TokenExpired("the token has expired: send authenticate with a new one")
-        return socket.principal
 
     async def _authenticate(self, socket: _Socket, data: object) -> Answer:
         wanted = parse(messages.ClientAuthenticate, data)
         principal = await self._use_cases.authenticate(wanted.token)
         if principal.name != socket.principal.name:
             raise Unauthenticated("the token is another user's: open a new socket")
-        socket.principal = principal
+        socket.token, socket.principal = wanted.token, principal
         self._watch_expiry(socket)
         return {"ok": True}
 
