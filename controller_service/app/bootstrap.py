@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -104,7 +104,7 @@ async def bootstrap(settings: Settings) -> AsyncIterator[Controller]:
         stack.callback(expiry.cancel)
         stack.push_async_callback(clients.close)
         stack.push_async_callback(agents.close)
-        app = _routes(use_cases, client_server, agent_server)
+        app = _routes(use_cases, client_server, agent_server, settings.cors_allowed_origins)
         yield Controller(app, use_cases.lifecycle, (agents, clients))
 
 
@@ -188,9 +188,12 @@ def _event_bus(wakeups: Wakeups, handover: Handover) -> EventBus:
 
 
 def _routes(
-    use_cases: UseCases, client_server: socketio.AsyncServer, agent_server: socketio.AsyncServer
+    use_cases: UseCases,
+    client_server: socketio.AsyncServer,
+    agent_server: socketio.AsyncServer,
+    allowed_origins: Sequence[str],
 ) -> ASGIApp:
-    api = BodyLimit(create_api(use_cases))
+    api = BodyLimit(create_api(use_cases, allowed_origins))
     clients = socketio.ASGIApp(client_server, other_asgi_app=api, socketio_path=CLIENT_SOCKET_PATH)
     agents = socketio.ASGIApp(agent_server, socketio_path=AGENT_SOCKET_PATH)
     return AgentDoor(clients, agents, use_cases.authenticate)

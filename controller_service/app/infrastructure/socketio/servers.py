@@ -46,7 +46,6 @@ def create_agent_server() -> socketio.AsyncServer:
         async_mode="asgi",
         serializer="msgpack",
         transports=["websocket"],
-        cors_allowed_origins=[],
         max_http_buffer_size=AGENT_FRAME_MAX_BYTES,
         logger=False,
         engineio_logger=False,

@@ -1,6 +1,9 @@
 """The REST application."""
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from app.application.use_cases import UseCases
 from app.presentation.http.agents import agents_router
@@ -17,8 +20,8 @@ from ogent.protocol.version import VERSION
 _DESCRIPTION = "Run commands on machines that you cannot see, and read every byte as it is written."
 
 
-def create_api(use_cases: UseCases) -> FastAPI:
-    """REST over `use_cases`."""
+def create_api(use_cases: UseCases, allowed_origins: Sequence[str]) -> FastAPI:
+    """REST over `use_cases`; pages of `allowed_origins` may call it as those of its own may."""
     api = FastAPI(
         title="Ogent",
         version=VERSION,
@@ -27,6 +30,14 @@ def create_api(use_cases: UseCases) -> FastAPI:
         redoc_url=None,
         responses={"default": {"model": Problem, "description": "What went wrong"}},
     )
+    if allowed_origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(allowed_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "Range"],
+            expose_headers=["Content-Range", "Location", "Retry-After"],
+        )
     install_error_handlers(api)
     install_documentation(api)
     current = current_principal(use_cases.authenticate)
