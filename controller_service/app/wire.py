@@ -277,8 +277,8 @@ def command(found: Command) -> resources.Command:
         exit_code=found.exit_code,
         signal=found.signal,
         error=_error(found.failure),
-        stdout_bytes=found.stored.stdout_bytes,
-        stderr_bytes=found.stored.stderr_bytes,
+        stdout_bytes=found.bytes_written(Stream.STDOUT),
+        stderr_bytes=found.bytes_written(Stream.STDERR),
         truncated=found.is_truncated,
         output_complete=not found.missing,
         duration=found.duration_s,
@@ -333,8 +333,8 @@ def _result(found: Command, tails: Tails) -> resources.Result:
         execution_type=_execution_type(found),
         target=found.target,
         duration=found.duration_s,
-        stdout_bytes=stored.stdout_bytes,
-        stderr_bytes=stored.stderr_bytes,
+        stdout_bytes=found.bytes_written(Stream.STDOUT),
+        stderr_bytes=found.bytes_written(Stream.STDERR),
         truncated=found.is_truncated or is_cut,
     )
 

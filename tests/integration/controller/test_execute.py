@@ -316,6 +316,7 @@ async def test_truncated_says_that_more_was_written_than_is_stored(
     await run.end(stdout_bytes=100, missing=[gap])
     command = await seen(admin, run.command_id)
     assert (command["truncated"], command["output_complete"]) == (True, False)
+    assert command["stdout_bytes"] == 100
     page = (await admin.get(f"/commands/{run.command_id}/output")).json()
     assert page["missing"] == [gap]
 

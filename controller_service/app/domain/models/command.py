@@ -10,7 +10,7 @@ from app.domain.events import CommandMoved, CommandQueued, Event, OutputAppended
 from app.domain.ids import AgentId, CommandId, UserName
 from app.domain.models.lines import LineCount, LineMark, marks_between
 from app.domain.models.order import QueuedRun, SealedOrder
-from app.domain.models.output import Chunk, Missing, OutputTotals
+from app.domain.models.output import Chunk, Missing, OutputTotals, Stream
 from app.domain.models.states import ALLOWED, FINAL, NEXT, Action, State
 
 
@@ -109,9 +109,12 @@ class Command:
     @property
     def is_truncated(self) -> bool:
         """Whether more was written than is stored."""
-        return (self.stdout_written or 0) > self.stored.stdout_bytes or (
-            self.stderr_written or 0
-        ) > self.stored.stderr_bytes
+        return any(self.bytes_written(stream) > self.stored.bytes_of(stream) for stream in Stream)
+
+    def bytes_written(self, stream: Stream) -> int:
+        """Bytes that its process wrote to `stream`; until it has ended, those stored so far."""
+        written = self.stdout_written if stream is Stream.STDOUT else self.stderr_written
+        return max(written or 0, self.stored.bytes_of(stream))
 
     @property
     def duration_s(self) -> float | None:

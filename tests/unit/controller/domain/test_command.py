@@ -260,6 +260,12 @@ def test_truncated_means_that_more_was_written_than_is_stored(
     assert not a_command(stored=OutputTotals(1, 3, 0)).is_truncated
 
 
+def test_bytes_are_counted_as_they_were_written_and_at_least_as_they_are_stored() -> None:
+    command = a_command(stored=OutputTotals(2, 3, 5), stdout_written=9, stderr_written=None)
+    assert command.bytes_written(Stream.STDOUT) == 9
+    assert command.bytes_written(Stream.STDERR) == 5
+
+
 def test_marks_fall_due_where_a_mebibyte_is_full() -> None:
     command = a_command_in(State.RUNNING)
     size = 256 * 1024
