@@ -11,8 +11,8 @@ from tests.e2e.gate import Gate
 from tests.e2e.services import AGENT_ACCOUNT, AGENT_PASSWORD, Controller, online
 from tests.integration.sdk.ogent_process import Ended, Ogent, ended
 
-#: 400 000 lines in bursts, for some seconds: whatever happens meets them in the middle.
-BURSTS = 200
+#: 300 000 lines in bursts, for some seconds: whatever happens meets them in the middle.
+BURSTS = 150
 LONG = f"for i in $(seq {BURSTS}); do seq $((i*2000)) $((i*2000+1999)); sleep 0.02; done; exit 7"
 LONG_OUTPUT = b"".join(b"%d\n" % n for n in range(2000, 2000 * BURSTS + 2000))
 
