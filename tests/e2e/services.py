@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -92,12 +93,13 @@ class Controller:
 
     service: Service
     url: str
+    verify: ssl.SSLContext | bool
 
     @property
     def token(self) -> str:
         """A fresh token of the administrator."""
         form = {"username": "admin", "password": ADMIN_PASSWORD}
-        answer = httpx2.post(f"{self.url}/token", data=form, timeout=DEADLINE_S)
+        answer = httpx2.post(f"{self.url}/token", data=form, timeout=DEADLINE_S, verify=self.verify)
         return str(answer.raise_for_status().json()["access_token"])
 
     def start(self) -> None:
@@ -112,14 +114,16 @@ class Controller:
     def make_account(self, name: str, password: str, role: str = "agent") -> None:
         body = {"username": name, "password": password, "role": role}
         headers = {"Authorization": f"Bearer {self.token}"}
-        httpx2.post(f"{self.url}/users", json=body, headers=headers).raise_for_status()
+        httpx2.post(
+            f"{self.url}/users", json=body, headers=headers, verify=self.verify
+        ).raise_for_status()
 
     def client(self) -> Client:
         return Client(self.url, username="admin", password=ADMIN_PASSWORD)
 
     def _is_ready(self) -> bool:
         try:
-            return httpx2.get(f"{self.url}/ready").status_code == 200
+            return httpx2.get(f"{self.url}/ready", verify=self.verify).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -133,8 +137,10 @@ class Agent:
 
 
 @contextmanager
-def controller_in(folder: Path, **settings: str) -> Iterator[Controller]:
-    """A controller that is not started yet."""
+def controller_in(
+    folder: Path, *, verify: ssl.SSLContext | bool = False, **settings: str
+) -> Iterator[Controller]:
+    """A controller that is not started yet; with `verify` it is reached by TLS."""
     port = free_port()
     given = {
         "DATA_DIR": str(folder / "data"),
@@ -145,7 +151,8 @@ def controller_in(folder: Path, **settings: str) -> Iterator[Controller]:
     }
     service = Service([str(SCRIPTS / "ogent-controller")], folder, given)
     try:
-        yield Controller(service, f"http://127.0.0.1:{port}")
+        scheme = "https" if verify else "http"
+        yield Controller(service, f"{scheme}://127.0.0.1:{port}", verify)
     finally:
         service.end()
 

@@ -1,6 +1,7 @@
 """How requests travel: the port `Transport`, and its HTTP adapter."""
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -152,6 +153,10 @@ def _reason(exc: BaseException) -> str:
     """What the operating system said, where it said anything; it is clearer than the library."""
     seen: BaseException | None = exc
     while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted here: {seen.verify_message}"
+        if isinstance(seen, ssl.SSLError):  # an OSError whose number is not the system's
+            return f"TLS failed: {seen.reason or seen}"
         if isinstance(seen, OSError) and seen.errno is not None:
             return os.strerror(seen.errno) if seen.errno > 0 else str(seen.strerror)
         seen = seen.__cause__ or seen.__context__
