@@ -1,6 +1,8 @@
 """The domain to the published language and back: the one module that knows both."""
 
 import base64
+import hashlib
+import json
 from datetime import datetime
 from typing import Literal
 
@@ -253,7 +255,16 @@ def submission(
         may_wait=body.queue,
         expires_in_s=body.expires_in,
         idempotency_key=idempotency_key,
+        fingerprint="" if idempotency_key is None else _fingerprint(body, agent_id),
     )
+
+
+def _fingerprint(body: resources.ExecuteRequest, agent_id: str) -> str:
+    """The same for the same body to the same agent, `wait` aside, by whichever door it came."""
+    fields = {name: getattr(body, name) for name in resources.ExecuteRequest.model_fields}
+    del fields["wait"]
+    text = json.dumps([agent_id, fields], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def command(found: Command) -> resources.Command:

@@ -1,8 +1,6 @@
 """Accept a command."""
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +29,10 @@ EXPIRES_QUEUED_DEFAULT_S: Final = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """What somebody wants run, where, and how long it may wait for its agent."""
+    """What somebody wants run, where, and how long it may wait for its agent.
+
+    `fingerprint` is the same for the same request, however long its sender waits for it.
+    """
 
     principal: Principal
     agent_id: AgentId
@@ -41,6 +42,7 @@ class Submission:
     may_wait: bool = False
     expires_in_s: float | None = None
     idempotency_key: str | None = None
+    fingerprint: str = ""
 
     @property
     def start_within_s(self) -> float:
@@ -48,13 +50,6 @@ class Submission:
         if self.expires_in_s is not None:
             return self.expires_in_s
         return EXPIRES_QUEUED_DEFAULT_S if self.may_wait else EXPIRES_DEFAULT_S
-
-    def fingerprint(self) -> str:
-        """The same for the same request, whoever waits for it and however long."""
-        line = self.line
-        body: list[object] = [self.agent_id, line.text, dict(line.env), line.cwd, line.stdin]
-        body += [self.execution_target, self.timeout_s, self.may_wait, self.expires_in_s]
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +89,7 @@ class SubmitCommand:
     def _key(self, wanted: Submission) -> IdempotencyKey | None:
         if wanted.idempotency_key is None:
             return None
-        return IdempotencyKey(wanted.principal.name, wanted.idempotency_key, wanted.fingerprint())
+        return IdempotencyKey(wanted.principal.name, wanted.idempotency_key, wanted.fingerprint)
 
     def _command(self, wanted: Submission, agent: Agent) -> tuple[Command, RunOrder]:
         now = self.clock.now()
