@@ -2,13 +2,13 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 from ogent.cli import exit_codes
 from ogent.cli.render import as_json, ending, size
 from ogent.cli.screen import OutputClosed, Screen
-from ogent.cli.session import open_client
+from ogent.cli.session import open_client, say
 from ogent.cli.watching import Detached, Interrupts, Watch
 from ogent.client.client import Client
 from ogent.client.errors import OgentError
@@ -42,9 +42,16 @@ def shell_line(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else shlex.join(words)
 
 
-async def execute(options: ExecOptions) -> int:
-    """Run it, show it, and return the exit code."""
-    stdin = read_stdin() if options.sends_stdin else None
+def execute(options: ExecOptions) -> Coroutine[None, None, int]:
+    """What runs it, shows it, and returns the exit code; stdin has been read then.
+
+    Raises UnusableInput. To be called outside an event loop: a loop would keep Ctrl-C from ending
+    the wait for stdin.
+    """
+    return _execute(options, read_stdin() if options.sends_stdin else None)
+
+
+async def _execute(options: ExecOptions, stdin: str | None) -> int:
     async with open_client() as client:
         started = await _start(client, options, stdin)
         if options.detach:
@@ -122,6 +129,8 @@ def way_back(what: str, command_id: str) -> str:
 
 def read_stdin() -> str:
     """All of stdin; raises UnusableInput over 256 KiB or where it is not UTF-8."""
+    if os.isatty(0):
+        say("reading stdin from the keyboard; Ctrl-D on a line of its own ends it")
     data = bytearray()
     while piece := os.read(0, 65536):
         data += piece

@@ -4,6 +4,7 @@ import getpass
 import os
 import socket
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -18,10 +19,13 @@ from ogent.protocol.resources import CreatedToken
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-async def login(
+def login(
     url: str | None, username: str | None, *, password_stdin: bool, machine: bool
-) -> int:
-    """Exchange a name and a password for a named token, and keep that."""
+) -> Coroutine[None, None, int]:
+    """What exchanges a name and a password for a named token, and keeps that; both are known then.
+
+    To be called outside an event loop: a loop would keep Ctrl-C from ending the questions.
+    """
     file = LoginFile.of(os.environ)
     before = _stored(file)
     url = url or os.environ.get("OGENT_URL") or (before.url if before else DEFAULT_URL)
@@ -29,6 +33,12 @@ async def login(
     _warn_of_clear_text(url)
     name = username or _ask_name()
     password = _ask_password(from_stdin=password_stdin)
+    return _login(file, before, url, name, password, machine=machine)
+
+
+async def _login(
+    file: LoginFile, before: Login | None, url: str, name: str, password: str, *, machine: bool
+) -> int:
     token = await _named_token(url, name, password)
     file.save(Login(url, name, token.token_id, token.token))
     await _end_former(before, url)

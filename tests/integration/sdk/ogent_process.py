@@ -52,6 +52,10 @@ class Terminal:
                 self._more.clear()
                 await self._more.wait()
 
+    async def ended(self) -> int:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.process.wait()
+
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._master)
         os.close(self._master)
@@ -77,10 +81,17 @@ class Ogent:
     def login_file(self) -> Path:
         return self.home / "config" / "ogent" / "credentials.json"
 
-    async def start(self, *words: str, **streams: int) -> asyncio.subprocess.Process:
+    async def start(
+        self, *words: str, on_terminal: bool = False, **streams: int
+    ) -> asyncio.subprocess.Process:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
         process = await asyncio.create_subprocess_exec(
-            OGENT, *words, env=self.environ, **{**pipes, **streams}
+            OGENT,
+            *words,
+            env=self.environ,
+            start_new_session=on_terminal,
+            preexec_fn=_take_terminal if on_terminal else None,
+            **{**pipes, **streams},
         )
         self._started.append(process)
         return process
@@ -88,10 +99,12 @@ class Ogent:
     async def run(self, *words: str, stdin: bytes = b"") -> Ended:
         return await ended(await self.start(*words), stdin)
 
-    async def on_terminal(self, *words: str) -> Terminal:
+    async def on_terminal(self, *words: str, columns: int = 120) -> Terminal:
         master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-        process = await self.start(*words, stdin=slave, stdout=slave, stderr=slave)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = await self.start(
+            *words, on_terminal=True, stdin=slave, stdout=slave, stderr=slave
+        )
         os.close(slave)
         self._terminals.append(Terminal(process, master))
         return self._terminals[-1]
@@ -107,6 +120,11 @@ class Ogent:
                 await process.wait()
             for terminal in self._terminals:
                 terminal.close()
+
+
+def _take_terminal() -> None:
+    """Make stdin the terminal of the new session, so that a typed Ctrl-C is a SIGINT."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 async def ended(process: asyncio.subprocess.Process, stdin: bytes = b"") -> Ended:

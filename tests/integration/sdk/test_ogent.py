@@ -62,6 +62,15 @@ async def test_login_asks_on_a_terminal_without_showing_the_password(ogent, url)
     assert b"battery" not in terminal.seen
 
 
+@pytest.mark.parametrize("words", [[], ["--username", "ada"]])
+async def test_ctrl_c_ends_the_questions_of_login(ogent, url, words):
+    terminal = await ogent.on_terminal("login", url, *words)
+    await terminal.shows(b"password: " if words else b"username: ")
+    terminal.type(b"\x03")
+    assert await terminal.ended() == 130
+    assert not ogent.login_file.exists()
+
+
 async def test_a_stored_token_is_not_sent_to_another_controller(ogent, url, controller):
     await sign_in(ogent, url)
     ogent.environ["OGENT_URL"] = url.replace("127.0.0.1", "localhost")

@@ -108,6 +108,23 @@ async def test_unusable_stdin_runs_nothing(ogent, controller, stdin, said):
     assert controller.commands == {}
 
 
+async def test_ctrl_c_ends_the_wait_for_stdin_at_a_keyboard(ogent, controller):
+    terminal = await ogent.on_terminal("exec", "web-1", "-i", "--", "cat")
+    await terminal.shows(b"Ctrl-D")
+    terminal.type(b"some text\n\x03")
+    assert await terminal.ended() == 130
+    assert controller.commands == {}
+
+
+async def test_ctrl_d_at_a_keyboard_sends_what_was_typed(ogent, controller):
+    controller.scripts["cat"] = Script()
+    terminal = await ogent.on_terminal("exec", "web-1", "-i", "--", "cat")
+    await terminal.shows(b"Ctrl-D")
+    terminal.type(b"some text\n\x04")
+    assert await terminal.ended() == 0
+    assert controller.commands["cmd-1"].request["stdin"] == "some text\n"
+
+
 async def test_detach_prints_the_id_and_leaves(ogent, controller):
     done = await ogent.run("exec", "web-1", "--detach", "--", "sleep 100")
     assert (done.code, done.out, done.err) == (0, b"cmd-1\n", "")
