@@ -41,7 +41,7 @@ def a_command(**overrides: Any) -> Command:
 
 def a_command_in(state: State, **overrides: Any) -> Command:
     """A command that took a legal way to `state`; its events are pulled."""
-    command = a_command(offered_epoch=1, **overrides)
+    command = a_command(**{"offered_epoch": 1, **overrides})
     for step in _way_to(state):
         command.move(step, at=later(1))
     command.pull_events()

@@ -128,7 +128,7 @@ async def _application(
     channel = SocketIOAgentChannel(agent_server, ack_timeout_s=ACK_TIMEOUT_S)
     handover = Handover()
     bus, sealer = _event_bus(wakeups, handover), UnsignedSealer()
-    queries = Queries(agents=agents, commands=commands, output=output)
+    queries = Queries(agents=agents, commands=commands, output=output, clock=clock)
     use_cases = UseCases(
         sign_in=SignIn(users=users, hasher=hasher, tokens=tokens, attempts=LimitsAttempts()),
         authenticate=Authenticate(users=users, tokens=tokens, clock=clock),

@@ -1,5 +1,7 @@
 """The environment as one frozen Settings, or one clear line."""
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -27,6 +29,8 @@ KNOWN_DEFAULTS: Final = frozenset(
         "your-secret-key",
     }
 )
+#: Text that repeats one part, as placeholders do.
+_PERIODIC: Final = re.compile(r"(.{1,16}?)\1{2,}.{0,15}", re.DOTALL)
 SQLITE_PREFIX: Final = "sqlite:///"
 
 
@@ -83,6 +87,8 @@ class Settings(BaseSettings):
     def _strong_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             _refuse_known(value)
+            if _PERIODIC.fullmatch(value.get_secret_value()):
+                raise ValueError("repeats itself: choose a random one, or leave it empty")
             if len(value.get_secret_value()) < 32:
                 raise ValueError("has to have at least 32 characters")
         return value
@@ -101,6 +107,16 @@ class Settings(BaseSettings):
     def _no_wildcard(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if "*" in value:
             raise ValueError("* would let every web page act for whoever is signed in: name them")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _only_named(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            try:
+                ip_network(word, strict=False)
+            except ValueError as exc:
+                raise ValueError(f"takes addresses and networks, not {word[:64]!r}") from exc
         return value
 
     @field_validator("database_url")

@@ -41,7 +41,7 @@ def agent(seen: SeenAgent) -> resources.Agent:
         sid=found.sid,
         status="online" if found.is_online else "offline",
         connected_at=found.connected_at,
-        last_seen_at=found.last_seen_at,
+        last_seen_at=seen.last_seen_at,
         labels=dict(found.labels),
         running=seen.running,
         agent_info=_agent_info(found.facts),
@@ -290,6 +290,8 @@ def command(found: Command) -> resources.Command:
         error=_error(found.failure),
         stdout_bytes=found.bytes_written(Stream.STDOUT),
         stderr_bytes=found.bytes_written(Stream.STDERR),
+        stdout_stored=found.stored.stdout_bytes,
+        stderr_stored=found.stored.stderr_bytes,
         truncated=found.is_truncated,
         output_complete=not found.missing,
         duration=found.duration_s,
@@ -346,6 +348,8 @@ def _result(found: Command, tails: Tails) -> resources.Result:
         duration=found.duration_s,
         stdout_bytes=found.bytes_written(Stream.STDOUT),
         stderr_bytes=found.bytes_written(Stream.STDERR),
+        stdout_stored=stored.stdout_bytes,
+        stderr_stored=stored.stderr_bytes,
         truncated=found.is_truncated or is_cut,
     )
 

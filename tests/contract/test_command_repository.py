@@ -308,12 +308,30 @@ async def test_a_control_is_pending_with_the_state_its_command_has_now(storage: 
 
 
 async def test_pending_controls_are_the_agents_own_oldest_first(storage: Storage) -> None:
-    mine, other = a_command(offered_epoch=1), a_command(agent_id=DB, offered_epoch=1)
-    await added(storage, mine, other)
-    controls = [a_control(mine), a_control(other), a_control(mine)]
+    mine, also = a_command(offered_epoch=1), a_command(offered_epoch=1)
+    other = a_command(agent_id=DB, offered_epoch=1)
+    await added(storage, mine, also, other)
+    controls = [a_control(mine), a_control(other), a_control(also)]
     for control in controls:
         await storage.commands.request(control.command_id, control, lambda c: True)
     assert await storage.commands.pending_controls(WEB) == [controls[0], controls[2]]
+
+
+async def test_a_newer_control_takes_the_place_of_one_that_waits(storage: Storage) -> None:
+    command = a_command(offered_epoch=1)
+    await added(storage, command)
+    controls = [a_control(command) for _ in range(5)]
+    for control in controls:
+        await storage.commands.request(command.id, control, lambda c: True)
+    assert await storage.commands.pending_controls(WEB) == [controls[-1]]
+
+
+async def test_overdue_are_the_queued_ones_that_nobody_was_offered(storage: Storage) -> None:
+    late = [a_command(expires_at=NOW) for _ in range(3)]
+    offered = a_command(expires_at=NOW, offered_epoch=1)
+    await added(storage, *late, offered, a_command(), a_command_in(State.REJECTED, expires_at=NOW))
+    assert await storage.commands.overdue(NOW, limit=2) == [command.id for command in late[:2]]
+    assert await storage.commands.overdue(NOW, limit=9) == [command.id for command in late]
 
 
 async def test_a_request_that_needs_no_telling_keeps_no_control(storage: Storage) -> None:
@@ -341,11 +359,11 @@ async def test_a_request_that_raises_keeps_nothing(storage: Storage) -> None:
 
 
 async def test_a_dropped_control_is_gone_and_dropping_it_again_harmless(storage: Storage) -> None:
-    command = a_command(offered_epoch=1)
-    await added(storage, command)
-    controls = [a_control(command), a_control(command)]
+    one, other = a_command(offered_epoch=1), a_command(offered_epoch=1)
+    await added(storage, one, other)
+    controls = [a_control(one), a_control(other)]
     for control in controls:
-        await storage.commands.request(command.id, control, lambda c: True)
+        await storage.commands.request(control.command_id, control, lambda c: True)
     await storage.commands.drop_control(controls[0].control_id)
     await storage.commands.drop_control(controls[0].control_id)
     await storage.commands.drop_control(ControlId("nobody"))

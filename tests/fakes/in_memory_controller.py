@@ -87,7 +87,7 @@ class InMemoryController:
         self.describe_agent = DescribeAgent(agents=agents, bus=bus, clock=clock)
         self.record_reports = RecordReports(commands=commands, bus=bus, clock=clock)
         self.expire_queued = ExpireQueued(commands=commands, bus=bus, clock=clock)
-        self.queries = Queries(agents=agents, commands=commands, output=self.output)
+        self.queries = Queries(agents=agents, commands=commands, output=self.output, clock=clock)
         self.read_output = ReadOutput(
             queries=self.queries, output=self.output, compile_filter=compile_filter
         )

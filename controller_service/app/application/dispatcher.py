@@ -29,6 +29,8 @@ HANDED_MAX: Final = 256
 #: a short command is then one transaction from its order to its end, and a longer one reports
 #: that it runs. Only what waits in its agent stays `queued` for this long.
 ACKNOWLEDGE_AFTER_S: Final = 0.1
+#: How an agent refuses a control order for a command that it has no record of.
+UNKNOWN_COMMAND: Final = "unknown_command"
 
 
 class Dispatcher:
@@ -87,8 +89,24 @@ class Dispatcher:
 
     async def deliver_control(self, session: Session, control: PendingControl) -> None:
         """Send one control order until it is answered."""
-        await self._until_answered(lambda: self._channel.send_control(session, control.sealed))
+        answer = await self._until_answered(
+            lambda: self._channel.send_control(session, control.sealed)
+        )
         await self._commands.drop_control(control.control_id)
+        if answer.refusal is not None:
+            await self._refuse_control(control.command_id, answer.refusal)
+
+    async def _refuse_control(self, command_id: CommandId, refusal: Failure) -> None:
+        """Say on the command that its agent will not; one that it does not know is lost."""
+        now = self._clock.now()
+
+        def refuse(command: Command) -> None:
+            if refusal.code == UNKNOWN_COMMAND:
+                command.lose(agent_state_lost(), at=now)
+            else:
+                command.refuse_request(refusal)
+
+        await self._change(command_id, refuse)
 
     async def _offer(self, session: Session, command_id: CommandId) -> bool:
         """Note that the agent may know of it from now on; False where it is final by now."""

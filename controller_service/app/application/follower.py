@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from app.application.look_again import rung_or_due
-from app.application.ports.output_log import OutputLog
+from app.application.ports.output_log import OutputLog, require_from
 from app.application.ports.repositories import CommandRepository
 from app.application.ports.wakeups import Wakeups, command_topic
 from app.domain.ids import CommandId
@@ -55,7 +55,8 @@ class Follower:
     ) -> AsyncGenerator[Followed, None]:
         """Every chunk with `seq >= from_seq` in order, states as they change, then Ended.
 
-        Nothing is read ahead of the consumer beyond READ_MAX_BYTES. Raises CommandNotFound.
+        Nothing is read ahead of the consumer beyond READ_MAX_BYTES. Raises CommandNotFound, and
+        OutputDamaged where a stored chunk is missing.
         """
         told: State | None = None
         with self._wakeups.listen(command_topic(command_id)) as bell:
@@ -65,9 +66,11 @@ class Follower:
                     told = reached.state
                     yield reached
                 while from_seq < command.stored.next_seq:
-                    for chunk in await self._output.read(
+                    chunks = await self._output.read(
                         command_id, from_seq=from_seq, max_bytes=READ_MAX_BYTES
-                    ):
+                    )
+                    require_from(chunks, from_seq)
+                    for chunk in chunks:
                         yield chunk
                         from_seq = chunk.seq + 1
                 if command.is_final:
@@ -106,8 +109,7 @@ def _states_before_output(command: Command, told: State | None) -> list[StateRea
         passed = passed[known.index(told) + 1 :]
     elif told is not None:
         passed = []
-    if command.state not in FINAL and command.state not in (told, *known):
-        passed.append(StateReached(command.state, command.started_at or command.created_at))
-    elif told is State.PAUSED and command.state is State.RUNNING:
-        passed.append(StateReached(State.RUNNING, command.started_at or command.created_at))
+    is_new = command.state not in FINAL and command.state not in (told, *known)
+    if is_new or (told is State.PAUSED and command.state is State.RUNNING):
+        passed.append(StateReached(command.state, command.moved_at or command.created_at))
     return passed

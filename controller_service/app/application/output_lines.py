@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.application.ports.output_log import OutputLog
+from app.application.ports.output_log import OutputLog, require_from
 from app.domain.models.command import Command
 from app.domain.models.lines import Line, LineSplitter
 from app.domain.models.output import Chunk, Missing, Stream
@@ -88,12 +88,13 @@ async def read_lines(output: OutputLog, command: Command, wanted: WantedLines) -
 
     Lines count from 0 over both streams in the order in which they end. A line without its
     newline is given once the command is final. Scanning begins at the last mark before the
-    wanted offset, so that a page costs the same wherever it lies.
+    wanted offset, so that a page costs the same wherever it lies. Raises OutputDamaged.
     """
     scan, seq = await _begin(output, command, wanted)
     deadline = time.monotonic() + SCAN_MAX_S
     while seq < command.stored.next_seq and not scan.is_full and time.monotonic() < deadline:
         chunks = await output.read(command.id, from_seq=seq, max_bytes=READ_MAX_BYTES)
+        require_from(chunks, seq)
         await asyncio.to_thread(scan.take, chunks)
         seq += len(chunks)
     if seq >= command.stored.next_seq and command.is_final:

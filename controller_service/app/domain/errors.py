@@ -146,6 +146,18 @@ class TooManyAttempts(Throttled):
     code = "too_many_attempts"
 
 
+class TooManyCommands(Throttled):
+    """Too many commands wait for one agent."""
+
+    code = "too_many_commands"
+
+
+class OutputDamaged(Unavailable):
+    """Output that was stored is not there any more."""
+
+    code = "output_damaged"
+
+
 class TooManySubscriptions(Throttled):
     """One socket follows too many commands at once."""
 

@@ -181,6 +181,10 @@ class TooManyRequests(ApiError):
     """429 `too_many_requests`: wait `retry_after_s`."""
 
 
+class OutputDamaged(ApiError):
+    """500 `output_damaged`: the controller has lost a part of the command's stored output."""
+
+
 class TooManySubscriptions(ApiError):
     """429 `too_many_subscriptions`: unsubscribe from a command first, or use another socket."""
 
@@ -234,6 +238,7 @@ ERRORS: Final[Mapping[str, type[ApiError]]] = {
     "too_many_commands": TooManyCommands,
     "too_many_requests": TooManyRequests,
     "too_many_subscriptions": TooManySubscriptions,
+    "output_damaged": OutputDamaged,
     "unknown_event": UnknownEvent,
     "internal_error": InternalError,
     "draining": Draining,

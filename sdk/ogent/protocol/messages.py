@@ -16,7 +16,9 @@ from ogent.protocol.resources import (
     AgentInfo,
     CommandError,
     ExecuteRequest,
+    FactText,
     Finished,
+    Labels,
     MissingOutput,
     Request,
     SelectorText,
@@ -168,7 +170,7 @@ class Register(Frame):
 
     agent_id: AgentId
     agent_info: AgentInfo
-    labels: dict[str, str] = {}
+    labels: Labels = {}
     last_epoch: Count = 0
     resume: list[HeldCommand] = []
 
@@ -261,7 +263,7 @@ class AgentCommandState(Frame):
     timestamp: Timestamp
     started_at: Timestamp | None = None
     execution_type: Literal["local", "ssh"] | None = None
-    target: str | None = None
+    target: FactText | None = None
     stop_error: StopError | None = None
 
 
@@ -295,18 +297,18 @@ class AgentResult(Frame):
     state: State
     next_seq: Count
     exit_code: Annotated[int, Field(ge=-(2**31), lt=2**32)] | None = None
-    signal: str | None = None
+    signal: Annotated[str, Field(pattern=r"^SIG[A-Z0-9+]{1,16}$")] | None = None
     stdout_bytes: Count = 0
     stderr_bytes: Count = 0
     stdout_stored: Count = 0
     stderr_stored: Count = 0
     stdout_digest: str = ""
     stderr_digest: str = ""
-    missing: list[MissingOutput] = []
+    missing: Annotated[list[MissingOutput], Field(max_length=1024)] = []
     started_at: Timestamp | None = None
     finished_at: Timestamp
     execution_type: Literal["local", "ssh"] | None = None
-    target: str | None = None
+    target: FactText | None = None
     error: CommandError | None = None
     stop_error: StopError | None = None
 

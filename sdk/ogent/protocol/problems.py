@@ -44,6 +44,7 @@ CODES: Final[Mapping[str, Kind]] = {
     "too_many_subscriptions": Kind(429, "Too many commands followed at once"),
     "unknown_event": Kind(404, "No such event"),
     "internal_error": Kind(500, "The controller failed"),
+    "output_damaged": Kind(500, "Stored output is damaged"),
     "draining": Kind(503, "The controller is stopping"),
     "storage_full": Kind(503, "The controller's disk is full"),
     "storage_unavailable": Kind(503, "The controller's database does not answer"),

@@ -17,6 +17,19 @@ UserNameText = Annotated[
 ]
 PasswordText = Annotated[str, Field(min_length=12, max_length=1024)]
 SelectorText = Annotated[str, Field(max_length=limits.SELECTOR_MAX_CHARS)]
+#: One fact about a host.
+FactText = Annotated[str, Field(max_length=512)]
+#: Names and values as label selectors can speak of them.
+LabelName = Annotated[
+    str, Field(max_length=128, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$")
+]
+LabelValue = Annotated[
+    str,
+    Field(
+        max_length=limits.LABEL_MAX_CHARS, pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"
+    ),
+]
+Labels = Annotated[dict[LabelName, LabelValue], Field(max_length=limits.LABELS_MAX)]
 #: `auto`, `local`, `ssh` or `ssh:NAME`.
 TargetText = Annotated[str, Field(pattern=r"^(auto|local|ssh(:[A-Za-z0-9][A-Za-z0-9._-]{0,63})?)$")]
 
@@ -109,23 +122,23 @@ class User(Answer):
 class SshTarget(Answer):
     """A host that an agent reaches by SSH, as it names it."""
 
-    name: str
-    target: str
-    labels: dict[str, str] = {}
+    name: FactText
+    target: FactText
+    labels: Labels = {}
 
 
 class AgentInfo(Answer):
     """What an agent says of itself and its host. Text from an agent is never trusted."""
 
-    platform: str
-    version: str
-    python: str
-    hostname: str
-    agent_version: str
-    executors: list[Literal["local", "ssh"]]
+    platform: FactText
+    version: FactText
+    python: FactText
+    hostname: FactText
+    agent_version: FactText
+    executors: Annotated[list[Literal["local", "ssh"]], Field(max_length=8)]
     ssh_enabled: bool = False
-    ssh_target: str | None = None
-    ssh_targets: list[SshTarget] = []
+    ssh_target: FactText | None = None
+    ssh_targets: Annotated[list[SshTarget], Field(max_length=1024)] = []
 
 
 class Agent(Answer):
@@ -170,18 +183,22 @@ class ControlRequest(Request):
 class CommandError(Answer):
     """Why a command failed, was lost or was rejected."""
 
-    code: str
-    message: str
+    code: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=8192)]
 
 
 class StopError(CommandError):
     """Why a stop could not be completed, and the processes that are left."""
 
-    pids: list[int] = []
+    pids: Annotated[list[int], Field(max_length=1024)] = []
 
 
 class Command(Answer):
-    """One command line for one agent, and where it stands. `duration` and `timeout` in seconds."""
+    """One command line for one agent, and where it stands. `duration` and `timeout` in seconds.
+
+    `*_bytes` count what was written (while it runs: what has arrived), `*_stored` what is kept of
+    it; `truncated` says that they differ.
+    """
 
     command_id: str
     agent_id: str
@@ -203,6 +220,8 @@ class Command(Answer):
     error: CommandError | None = None
     stdout_bytes: int = 0
     stderr_bytes: int = 0
+    stdout_stored: int | None = None
+    stderr_stored: int | None = None
     truncated: bool = False
     output_complete: bool = True
     duration: float | None = None
@@ -232,6 +251,8 @@ class Result(Answer):
     duration: float | None
     stdout_bytes: int
     stderr_bytes: int
+    stdout_stored: int | None = None
+    stderr_stored: int | None = None
     truncated: bool
 
 

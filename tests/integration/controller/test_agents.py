@@ -22,7 +22,10 @@ async def test_an_agent_is_shown_as_it_describes_itself(
     assert (found["status"], found["running"]) == ("online", 0)
     assert found["labels"] == {"env": "prod", "role": "web"}
     assert found["agent_info"] == INFO
-    assert (await vera.get("/agents")).json() == [found]
+    assert found["last_seen_at"] >= found["connected_at"]
+    (listed,) = (await vera.get("/agents")).json()
+    assert listed["last_seen_at"] >= found["last_seen_at"]  # it is there, so it was seen just now
+    assert {**listed, "last_seen_at": None} == {**found, "last_seen_at": None}
 
 
 async def test_running_counts_unfinished_commands(

@@ -3,9 +3,16 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from app.domain.errors import OutputDamaged
 from app.domain.ids import CommandId
 from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
+
+
+def require_from(chunks: Sequence[Chunk], seq: int) -> None:
+    """Raise OutputDamaged unless `chunks` go on from `seq` without a gap."""
+    if [chunk.seq for chunk in chunks] != list(range(seq, seq + len(chunks))) or not chunks:
+        raise OutputDamaged(f"stored output is damaged: chunk {seq} or one after it is missing")
 
 
 class OutputLog(Protocol):

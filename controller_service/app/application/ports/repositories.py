@@ -71,7 +71,10 @@ class CommandRepository(Protocol):
     async def request(
         self, command_id: CommandId, control: PendingControl, change: Callable[[Command], bool]
     ) -> Command:
-        """Change one command and, where `change` gives True, keep `control` for its agent."""
+        """Change one command and, where `change` gives True, keep `control` for its agent.
+
+        It takes the place of an earlier one that the agent has not acknowledged.
+        """
         ...
 
     async def page(
@@ -82,6 +85,10 @@ class CommandRepository(Protocol):
 
     async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
         """Every command that is not final, of one agent or of all, oldest first."""
+        ...
+
+    async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
+        """Queued commands that were never offered and whose `expires_at` is not after `now`."""
         ...
 
     async def count_unfinished(self) -> dict[AgentId, int]:

@@ -1,24 +1,27 @@
 """Reject what waited too long for an agent that did not come."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from app.application.event_bus import EventBus
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import CommandRepository
 from app.domain.models.command import Command
-from app.domain.models.states import State
+
+#: Commands that one round rejects; the next one goes on.
+ROUND_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireQueued:
-    """Reject every queued command whose time has passed and that no agent can know of."""
+    """Reject queued commands whose time has passed and that no agent can know of."""
 
     commands: CommandRepository
     bus: EventBus
     clock: Clock
 
     async def __call__(self) -> int:
-        """How many were rejected."""
+        """How many were rejected, at most ROUND_MAX."""
         now = self.clock.now()
         expired = 0
 
@@ -26,8 +29,7 @@ class ExpireQueued:
             nonlocal expired
             expired += command.expire(at=now)
 
-        for command in await self.commands.unfinished():
-            if command.state is State.QUEUED and command.expires_at <= now:
-                changed = await self.commands.change(command.id, expire)
-                self.bus.publish(changed.pull_events())
+        for command_id in await self.commands.overdue(now, limit=ROUND_MAX):
+            changed = await self.commands.change(command_id, expire)
+            self.bus.publish(changed.pull_events())
         return expired

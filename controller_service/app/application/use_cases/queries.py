@@ -1,10 +1,12 @@
 """Questions that change nothing, answered within what the asker may see."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from app.application.authorization import Verb, authorize, may_see
+from app.application.ports.clock import Clock
 from app.application.ports.output_log import OutputLog
 from app.application.ports.repositories import AgentRepository, CommandFilter, CommandRepository
 from app.domain.errors import AgentNotFound, CommandNotFound
@@ -38,10 +40,11 @@ async def visible_command(
 
 @dataclass(frozen=True, slots=True)
 class SeenAgent:
-    """An agent and how many of its commands are not final."""
+    """An agent, how many of its commands are not final, and when it was last there."""
 
     agent: Agent
     running: int
+    last_seen_at: datetime | None = field(compare=False)  # passes by itself: no change
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Queries:
     agents: AgentRepository
     commands: CommandRepository
     output: OutputLog
+    clock: Clock
 
     async def see_agents(
         self, principal: Principal, *, selector: Selector, is_online: bool | None = None
@@ -75,7 +79,7 @@ class Queries:
         authorize(principal, Verb.SEE_AGENTS)
         running = await self.commands.count_unfinished()
         return [
-            SeenAgent(agent, running.get(agent.id, 0))
+            self._seen(agent, running.get(agent.id, 0))
             for agent in await self.agents.all()
             if may_see(principal, agent)
             and selector.matches(agent.labels)
@@ -86,8 +90,17 @@ class Queries:
         """One agent."""
         agent = await self.agents.get(agent_id)
         authorize(principal, Verb.SEE_AGENTS, agent)
-        running = await self.commands.unfinished(agent_id)
-        return SeenAgent(agent, len(running))
+        running = await self.commands.count_unfinished()
+        return self._seen(agent, running.get(agent_id, 0))
+
+    def _seen(self, agent: Agent, running: int) -> SeenAgent:
+        # A session that answers the pings of its transport is there now.
+        last_seen_at = self.clock.now() if agent.is_online else agent.last_seen_at
+        return SeenAgent(agent, running, last_seen_at)
+
+    async def is_online(self, agent_id: AgentId) -> bool:
+        """Whether the agent has a session; for one whom the asker has just been allowed to use."""
+        return (await self.agents.get(agent_id)).is_online
 
     async def see_command(self, principal: Principal, command_id: CommandId) -> Command:
         """One command."""

@@ -7,6 +7,7 @@ from typing import Final
 from app.application.output_lines import LinePage, WantedLines, read_lines
 from app.application.ports.output_log import OutputLog
 from app.application.use_cases.queries import Queries
+from app.domain.errors import OutputDamaged
 from app.domain.ids import CommandId
 from app.domain.models.command import Command
 from app.domain.models.output import Stream
@@ -41,11 +42,12 @@ class ReadOutput:
     async def bytes_of(
         self, command: Command, stream: Stream, *, start: int, end: int
     ) -> AsyncIterator[bytes]:
-        """The bytes from `start` to before `end`, which must be stored."""
+        """The bytes from `start` to before `end`, as stored; raises OutputDamaged for a gap."""
         while start < end:
             piece_end = min(start + READ_MAX_BYTES, end)
-            for piece in await self.output.read_stream(
-                command.id, stream, start=start, end=piece_end
-            ):
+            pieces = await self.output.read_stream(command.id, stream, start=start, end=piece_end)
+            if sum(map(len, pieces)) != piece_end - start:
+                raise OutputDamaged(f"bytes {start} to {piece_end} of {stream} are not all there")
+            for piece in pieces:
                 yield piece
             start = piece_end

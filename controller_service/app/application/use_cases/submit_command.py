@@ -16,6 +16,7 @@ from app.application.ports.repositories import (
     IdempotencyKey,
 )
 from app.application.ports.security import OrderSealer
+from app.domain.errors import TooManyCommands
 from app.domain.ids import AgentId, CommandId
 from app.domain.models.agent import Agent
 from app.domain.models.command import Command
@@ -25,6 +26,8 @@ from app.domain.models.user import Principal
 
 EXPIRES_DEFAULT_S: Final = 60.0
 EXPIRES_QUEUED_DEFAULT_S: Final = 24 * 3600.0
+#: Commands that may wait for one agent that is away.
+WAITING_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,8 @@ class Submission:
 class SubmitCommand:
     """Accept a command for an agent; the dispatcher, woken by CommandQueued, delivers it.
 
-    Raises AgentNotFound, Denied, AgentOffline or IdempotencyConflict; nothing is stored then.
+    Raises AgentNotFound, Denied, AgentOffline, TooManyCommands or IdempotencyConflict; nothing is
+    stored then.
     """
 
     agents: AgentRepository
@@ -74,8 +78,20 @@ class SubmitCommand:
         authorize(wanted.principal, Verb.EXECUTE, agent)
         if not wanted.may_wait:
             agent.require_online()
+        elif not agent.is_online:
+            await self._require_room(agent)
         # What is stored is announced, also when the requester goes away in between.
         return await asyncio.shield(self._accept(wanted, agent))
+
+    async def _require_room(self, agent: Agent) -> None:
+        """Raise TooManyCommands for an agent that is away and has WAITING_MAX commands."""
+        waiting = (await self.commands.count_unfinished()).get(agent.id, 0)
+        if waiting >= WAITING_MAX:
+            raise TooManyCommands(
+                f"{waiting} commands wait for agent {agent.id} already: cancel some, or wait until "
+                "it is back",
+                retry_after_s=60,
+            )
 
     async def _accept(self, wanted: Submission, agent: Agent) -> CommandId:
         command, order = self._command(wanted, agent)

@@ -11,7 +11,7 @@ from app.domain.ids import AgentId, CommandId, UserName
 from app.domain.models.lines import LineCount, LineMark, marks_between
 from app.domain.models.order import QueuedRun, SealedOrder
 from app.domain.models.output import Chunk, Missing, OutputTotals, Stream
-from app.domain.models.states import ALLOWED, FINAL, NEXT, Action, State
+from app.domain.models.states import ALLOWED, FINAL, NEXT, STOPS, Action, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,16 @@ class Outcome:
     stop_failure: StopFailure | None = None
 
     @property
+    def is_consistent(self) -> bool:
+        """Whether the state says what the exit code, signal and failure say."""
+        if self.state is State.SUCCEEDED:
+            return self.exit_code == 0 and self.signal is None and self.failure is None
+        if self.state is State.FAILED:
+            is_code = self.exit_code is not None and self.exit_code != 0
+            return is_code or self.signal is not None or self.failure is not None
+        return True
+
+    @property
     def totals(self) -> OutputTotals:
         """What must be stored here before the outcome is taken."""
         return OutputTotals(self.next_seq, self.stdout_stored, self.stderr_stored)
@@ -81,6 +91,7 @@ class Command:
     expires_at: datetime
     timeout_s: float | None = None
     state: State = State.QUEUED
+    moved_at: datetime | None = None
     offered_epoch: int | None = None
     dispatched_at: datetime | None = None
     started_at: datetime | None = None
@@ -133,6 +144,7 @@ class Command:
         if state not in NEXT.get(self.state, ()):
             raise IllegalMove(f"command {self.id} cannot go from {self.state} to {state}")
         self.state = state
+        self.moved_at = at
         if state is State.DISPATCHED:
             self.dispatched_at = at
         if state in FINAL:
@@ -155,7 +167,7 @@ class Command:
 
     def begin(self, beginning: Beginning, *, at: datetime) -> None:
         """A process exists; a repeat, or one that comes after the end, changes nothing."""
-        self.acknowledge(at=at)
+        self.acknowledge(at=min(at, beginning.started_at))
         if self.state is not State.DISPATCHED:
             return
         self.started_at = beginning.started_at
@@ -193,8 +205,8 @@ class Command:
         if outcome.beginning is not None:
             self.begin(outcome.beginning, at=at)
         else:
-            self.acknowledge(at=at)
-        if outcome.state not in NEXT[self.state] & FINAL:
+            self.acknowledge(at=min(at, outcome.finished_at))
+        if outcome.state not in NEXT[self.state] & FINAL or not outcome.is_consistent:
             self.lose(_impossible(outcome.state, self.state), at=at)
             return True
         self.move(outcome.state, at=outcome.finished_at)
@@ -212,11 +224,21 @@ class Command:
         """
         if self.state not in ALLOWED[action]:
             raise InvalidState(f"command {self.id} is {self.state}: {action} is not possible")
+        if self.requested_action in STOPS and action not in STOPS:
+            raise InvalidState(f"command {self.id} is being stopped: {action} is not possible")
+        if self.requested_action is Action.KILL and action is Action.CANCEL:
+            return False  # the stronger of the two is on its way
         self.requested_action = action
         if self.offered_epoch is not None:
             return True
         self.move(State.CANCELLED, at=at)
         return False
+
+    def refuse_request(self, failure: Failure) -> None:
+        """Its agent will not do what was asked; a stop that failed is said on the command."""
+        if self.requested_action in STOPS:
+            self.stop_failure = StopFailure(failure.code, failure.message)
+        self.requested_action = None
 
     def lose(self, failure: Failure, *, at: datetime) -> None:
         """Give up knowing how it ended; nothing happens to a final one."""
@@ -270,5 +292,6 @@ class Command:
 def _impossible(reported: State, state: State) -> Failure:
     return Failure(
         "impossible_result",
-        f"its agent reported {reported} of a command that was {state}: how it ended is not known",
+        f"its agent reported {reported} of a command that was {state}, or with an exit code that "
+        "says something else: how it ended is not known",
     )

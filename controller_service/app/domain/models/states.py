@@ -52,6 +52,9 @@ class Action(StrEnum):
     RESUME = "resume"
 
 
+#: Actions that end a command: nothing but the stronger one follows them.
+STOPS: Final[Set[Action]] = frozenset({Action.CANCEL, Action.KILL})
+
 #: In which states each action makes sense.
 ALLOWED: Final[Mapping[Action, Set[State]]] = {
     Action.CANCEL: frozenset(NEXT),

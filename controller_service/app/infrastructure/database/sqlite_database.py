@@ -6,7 +6,9 @@ and everything that waits while one commit is under way shares the next.
 """
 
 import asyncio
+import os
 import queue
+import signal
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -104,6 +106,14 @@ class SqliteDatabase:
         self._writer.dispose()
 
     def _write_all(self) -> None:
+        """Write until the end; a bug here ends the process rather than leave everybody waiting."""
+        try:
+            self._write_until_closed()
+        except Exception:
+            log.critical("the writer of the database died: the controller stops", exc_info=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _write_until_closed(self) -> None:
         with _Writer(self._writer) as writer:
             while (group := self._next_group()) is not None:
                 wanted = [work for work in group if not work.future.cancelled()]

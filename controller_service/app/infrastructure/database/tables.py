@@ -73,6 +73,7 @@ COMMANDS: Final = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("timeout_s", Float),
     Column("state", String(16), nullable=False),
+    Column("moved_at", BigInteger),
     Column("offered_epoch", BigInteger),
     Column("dispatched_at", BigInteger),
     Column("started_at", BigInteger),

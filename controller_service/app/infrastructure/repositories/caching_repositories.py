@@ -216,6 +216,10 @@ class CachingCommandRepository:
         """Every command that is not final, oldest first."""
         return await self._commands.unfinished(agent_id)
 
+    async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
+        """Queued commands that were never offered and whose time has passed."""
+        return await self._commands.overdue(now, limit=limit)
+
     async def count_unfinished(self) -> dict[AgentId, int]:
         """How many commands of each agent are not final."""
         return await self._commands.count_unfinished()

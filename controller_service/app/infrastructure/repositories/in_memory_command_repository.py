@@ -79,6 +79,7 @@ class InMemoryCommandRepository:
         """Change one command and keep a control order for its agent."""
         command = self._load(command_id)
         if change(command):
+            self._drop_controls(command_id)
             self._controls[control.control_id] = control
         self._save(command)
         return command
@@ -95,6 +96,17 @@ class InMemoryCommandRepository:
     async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
         """Every command that is not final, oldest first."""
         return deepcopy(self._unfinished(agent_id))
+
+    async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
+        """Queued commands that were never offered and whose time has passed, oldest first."""
+        found = [
+            command.id
+            for command in self._unfinished(None)
+            if command.state is State.QUEUED
+            and command.offered_epoch is None
+            and command.expires_at <= now
+        ]
+        return found[:limit]
 
     async def count_unfinished(self) -> dict[AgentId, int]:
         """How many commands of each agent are not final."""
@@ -141,11 +153,14 @@ class InMemoryCommandRepository:
         kept.pull_events()
         self._commands[command.id] = kept
         if command.is_final:
-            self._controls = {
-                key: control
-                for key, control in self._controls.items()
-                if control.command_id != command.id
-            }
+            self._drop_controls(command.id)
+
+    def _drop_controls(self, command_id: CommandId) -> None:
+        self._controls = {
+            key: control
+            for key, control in self._controls.items()
+            if control.command_id != command_id
+        }
 
     def _unfinished(self, agent_id: AgentId | None) -> list[Command]:
         return [

@@ -25,6 +25,7 @@ STREAM_OF: Final = {number: stream for stream, number in STREAM_NUMBER.items()}
 #: Columns of a command that may change after it was accepted; see `command_changes`.
 CHANGING_COLUMNS: Final = (
     "state",
+    "moved_at",
     "offered_epoch",
     "dispatched_at",
     "started_at",
@@ -87,6 +88,7 @@ def command_changes(command: Command) -> Values:
     """The columns that may change after it was accepted."""
     return {
         "state": command.state.value,
+        "moved_at": _micros(command.moved_at),
         "offered_epoch": command.offered_epoch,
         "dispatched_at": _micros(command.dispatched_at),
         "started_at": _micros(command.started_at),
@@ -122,6 +124,7 @@ def command_of(row: Row[Any]) -> Command:
         expires_at=from_micros(row.expires_at),
         timeout_s=row.timeout_s,
         state=State(row.state),
+        moved_at=_time(row.moved_at),
         offered_epoch=row.offered_epoch,
         dispatched_at=_time(row.dispatched_at),
         started_at=_time(row.started_at),

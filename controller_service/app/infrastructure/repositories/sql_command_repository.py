@@ -129,6 +129,10 @@ class SqlCommandRepository:
         def work(connection: Connection) -> Command:
             command = _load(connection, command_id)
             if change(command):
+                # The newest request takes the place of one that is still on its way.
+                connection.execute(
+                    delete(CONTROL_ORDERS).where(CONTROL_ORDERS.c.command_id == command_id)
+                )
                 connection.execute(
                     insert(CONTROL_ORDERS),
                     {
@@ -166,6 +170,18 @@ class SqlCommandRepository:
         if agent_id is not None:
             query = query.where(COMMANDS.c.agent_id == agent_id)
         return await self._all(query)
+
+    async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
+        """Queued commands that were never offered and whose time has passed, oldest first."""
+        query = (
+            select(COMMANDS.c.id)
+            .where(_UNFINISHED, COMMANDS.c.state == State.QUEUED.value)
+            .where(COMMANDS.c.offered_epoch.is_(None), COMMANDS.c.expires_at <= to_micros(now))
+            .order_by(COMMANDS.c.id)
+            .limit(limit)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [CommandId(row.id) for row in rows]
 
     async def count_unfinished(self) -> dict[AgentId, int]:
         """How many commands of each agent are not final."""

@@ -72,7 +72,9 @@ def agents_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
         use_cases.lifecycle.require_ready()
         refuse_analysis(body)
         submission = wire.submission(body, principal, agent_id, idempotency_key)
-        command = await _wait(use_cases, await use_cases.submit_command(submission), body.wait)
+        command_id = await use_cases.submit_command(submission)
+        is_away = body.queue and not await use_cases.queries.is_online(AgentId(agent_id))
+        command = await _wait(use_cases, command_id, 0 if is_away else body.wait)
         if command.is_final:
             tails = await use_cases.queries.tails(command)
             return _json(wire.finished(command, tails), 200)

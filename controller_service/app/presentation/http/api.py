@@ -28,6 +28,7 @@ def create_api(use_cases: UseCases, allowed_origins: Sequence[str]) -> FastAPI:
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat whatever Host header came
         responses={"default": {"model": Problem, "description": "What went wrong"}},
     )
     if allowed_origins:

@@ -21,6 +21,6 @@ def health_router(use_cases: UseCases) -> APIRouter:
         """Whether it takes work: 503 while it stops or without its database."""
         use_cases.lifecycle.require_ready()
         await use_cases.queries.require_storage()
-        return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "healthy"})
 
     return router

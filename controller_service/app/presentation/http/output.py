@@ -38,7 +38,7 @@ def output_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
         stream: Literal["stdout", "stderr", "both"] = "both",
         filter: Annotated[str | None, Query(max_length=limits.FILTER_MAX_CHARS)] = None,  # noqa: A002
         limit: Annotated[int, Query(ge=1, le=limits.OUTPUT_MAX_LINES)] = 1000,
-        offset: Annotated[int, Query(ge=0)] = 0,
+        offset: Annotated[int, Query(ge=0, lt=2**63)] = 0,
     ) -> resources.OutputPage:
         """Lines, numbered from 0 in the order in which they ended; `filter` is RE2 syntax."""
         wanted_stream = None if stream == "both" else Stream(stream)

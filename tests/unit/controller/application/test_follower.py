@@ -8,7 +8,7 @@ import pytest
 from app.application import follower
 from app.application.follower import Ended, Followed, StateReached
 from app.application.use_cases.record_reports import StateReport
-from app.domain.errors import CommandNotFound
+from app.domain.errors import CommandNotFound, OutputDamaged
 from app.domain.ids import CommandId
 from app.domain.models.agent import Session
 from app.domain.models.command import Failure
@@ -205,3 +205,15 @@ async def test_what_nobody_told_is_found_all_the_same(
     )
     async with asyncio.timeout(20):
         await task
+
+
+async def test_a_missing_chunk_ends_the_following_instead_of_spinning(
+    controller: InMemoryController,
+) -> None:
+    command_id, session = await begun(controller)
+    await controller.record_reports(session, command_id, LIFE)
+    del controller.output._chunks[command_id][1]  # as a damaged disk would
+    with pytest.raises(OutputDamaged):
+        async with asyncio.timeout(20):
+            async for _ in controller.follower.follow(command_id):
+                pass

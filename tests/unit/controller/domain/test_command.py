@@ -1,5 +1,7 @@
 """A command's life, repeats and late frames included."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.domain.errors import InvalidState, OutputGap
@@ -59,7 +61,7 @@ def test_a_beginning_tells_when_and_where() -> None:
     command.begin(a_beginning(), at=later(4))
     assert (command.state, command.dispatched_at, command.started_at) == (
         State.RUNNING,
-        later(4),
+        later(2),
         later(2),
     )
     assert (command.execution_type, command.target) == ("local", "web-1.example")
@@ -274,3 +276,51 @@ def test_marks_fall_due_where_a_mebibyte_is_full() -> None:
     marks = command.pull_marks()
     assert [(mark.totals.next_seq, mark.lines.ended) for mark in marks] == [(4, 16), (8, 32)]
     assert command.pull_marks() == []
+
+
+def test_it_was_dispatched_before_it_started_whenever_that_is_heard() -> None:
+    command = a_command()
+    command.begin(a_beginning(), at=later(60))
+    assert command.dispatched_at is not None
+    assert command.started_at is not None
+    assert command.dispatched_at <= command.started_at
+
+
+@pytest.mark.parametrize(
+    ("state", "fields"),
+    [
+        (State.SUCCEEDED, {"exit_code": 5}),
+        (State.SUCCEEDED, {"exit_code": None}),
+        (State.SUCCEEDED, {"exit_code": 0, "signal": "SIGTERM"}),
+        (State.FAILED, {"exit_code": 0}),
+        (State.FAILED, {"exit_code": None}),
+    ],
+)
+def test_a_result_that_contradicts_itself_is_not_believed(
+    state: State, fields: dict[str, object]
+) -> None:
+    command = a_command_in(State.RUNNING)
+    wanted = {"state": state, "exit_code": None, "signal": None, "failure": None, **fields}
+    assert command.settle(replace(an_outcome(), **wanted), at=later(9))
+    assert command.state is State.LOST
+    assert command.failure is not None
+    assert command.failure.code == "impossible_result"
+
+
+def test_nothing_but_the_stronger_stop_follows_a_stop() -> None:
+    command = a_command_in(State.RUNNING, offered_epoch=1)
+    assert command.request(Action.KILL, at=NOW) is True
+    assert command.request(Action.CANCEL, at=NOW) is False
+    assert command.requested_action is Action.KILL
+    with pytest.raises(InvalidState):
+        command.request(Action.PAUSE, at=NOW)
+
+
+def test_a_refused_stop_is_said_and_a_refused_pause_forgotten() -> None:
+    stopped, paused = (a_command_in(State.RUNNING, offered_epoch=1) for _ in range(2))
+    stopped.request(Action.CANCEL, at=NOW)
+    paused.request(Action.PAUSE, at=NOW)
+    for command in (stopped, paused):
+        command.refuse_request(WHY)
+    assert stopped.stop_failure == StopFailure(WHY.code, WHY.message)
+    assert (paused.stop_failure, paused.requested_action) == (None, None)

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.Column("timeout_s", sa.Float(), nullable=True),
         sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("moved_at", sa.BigInteger(), nullable=True),
         sa.Column("offered_epoch", sa.BigInteger(), nullable=True),
         sa.Column("dispatched_at", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
@@ -42,8 +43,8 @@ def upgrade() -> None:
         sa.Column("target", sa.Text(), nullable=True),
         sa.Column("exit_code", sa.Integer(), nullable=True),
         sa.Column("signal", sa.String(length=32), nullable=True),
-        sa.Column("failure", sa.JSON(), nullable=True),
-        sa.Column("stop_failure", sa.JSON(), nullable=True),
+        sa.Column("failure", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("stop_failure", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("requested_action", sa.String(length=16), nullable=True),
         sa.Column("next_seq", sa.BigInteger(), nullable=False),
         sa.Column("stdout_bytes", sa.BigInteger(), nullable=False),
@@ -53,7 +54,7 @@ def upgrade() -> None:
         sa.Column("stderr_rest", sa.Integer(), nullable=False),
         sa.Column("stdout_written", sa.BigInteger(), nullable=True),
         sa.Column("stderr_written", sa.BigInteger(), nullable=True),
-        sa.Column("missing", sa.JSON(), nullable=True),
+        sa.Column("missing", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("commands", schema=None) as batch_op:
