@@ -408,7 +408,7 @@ def finished(command: ScriptedCommand) -> dict[str, object]:
         "duration": 1.5,
         "stdout_bytes": len(command.of("stdout")) + command.lost_bytes,
         "stderr_bytes": len(command.of("stderr")),
-        "truncated": False,
+        **stored(command),
     }
     return {
         "status": "success" if command.state == "succeeded" else "error",
@@ -436,8 +436,17 @@ def describe(command: ScriptedCommand) -> dict[str, object]:
         "exit_code": command.exit_code,
         "signal": command.signal,
         "error": command.error,
-        "stdout_bytes": len(command.of("stdout")),
+        "stdout_bytes": len(command.of("stdout")) + command.lost_bytes,
         "stderr_bytes": len(command.of("stderr")),
+        **stored(command),
+    }
+
+
+def stored(command: ScriptedCommand) -> dict[str, object]:
+    return {
+        "stdout_stored": len(command.of("stdout")),
+        "stderr_stored": len(command.of("stderr")),
+        "truncated": command.lost_bytes > 0,
     }
 
 

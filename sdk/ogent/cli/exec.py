@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
 from ogent.cli import exit_codes
-from ogent.cli.render import as_json, ending, size
+from ogent.cli.render import as_json, cut, ending, missing, size
 from ogent.cli.screen import OutputClosed, Screen
 from ogent.cli.session import open_client, say
 from ogent.cli.watching import Detached, Interrupts, Watch
@@ -107,9 +107,10 @@ def _report(finished: Finished, received: int, screen: Screen) -> None:
     text = ending(finished)
     if text is not None:
         screen.say(text)
-    missing = _written(finished) - received
-    if missing > 0:
-        screen.say(f"{size(missing)} of output were not stored by the controller")
+    lacking = missing(finished.result)
+    unseen = _written(finished) - received
+    if lacking or unseen > 0:
+        screen.say(cut(lacking or f"{size(unseen)} of it"))
 
 
 def _written(finished: Finished) -> int:

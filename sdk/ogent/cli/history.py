@@ -3,7 +3,7 @@
 import asyncio
 
 from ogent.cli import exit_codes
-from ogent.cli.render import as_json, duration, shorten, size, when
+from ogent.cli.render import as_json, duration, missing, shorten, size, when
 from ogent.cli.session import open_client, say
 from ogent.cli.tables import show_fields, show_rows
 from ogent.client.client import Client
@@ -117,5 +117,6 @@ def _fields(command: Command) -> list[tuple[str, str]]:
         ("took", duration(command.duration)),
         ("stdout", size(command.stdout_bytes)),
         ("stderr", size(command.stderr_bytes)),
+        ("not stored", missing(command) or ("some output" if command.truncated else "")),
         ("output", "" if command.output_complete else "incomplete"),
     ]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ogent.cli import exit_codes
 from ogent.cli.exec import way_back
-from ogent.cli.render import as_json, ending
+from ogent.cli.render import as_json, cut, ending, missing
 from ogent.cli.screen import OutputClosed, Screen
 from ogent.cli.session import open_client
 from ogent.client.client import Client
@@ -15,7 +15,7 @@ from ogent.client.errors import OgentError
 from ogent.client.following import Chunk
 from ogent.protocol.codec import format_time
 from ogent.protocol.limits import OUTPUT_MAX_LINES
-from ogent.protocol.resources import Finished, OutputLine
+from ogent.protocol.resources import Command, Finished, OutputLine, Result
 from ogent.protocol.states import FINAL, Stream
 
 
@@ -41,6 +41,7 @@ async def logs(options: LogsOptions) -> int:
                 await _chunks(client, screen, options)
             else:
                 await _lines(client, screen, options)
+                _say_cut(await client.command(options.command_id), screen, options)
         except OutputClosed:
             return exit_codes.OUTPUT_CLOSED
         except asyncio.CancelledError:
@@ -65,12 +66,21 @@ async def _chunks(client: Client, screen: Screen, options: LogsOptions) -> None:
             elif isinstance(event, Finished):
                 await screen.finish()
                 _say_ending(event, screen)
+                _say_cut(event.result, screen, options)
 
 
 def _say_ending(finished: Finished, screen: Screen) -> None:
     text = ending(finished)
     if text is not None and screen.talks:
         screen.say(text)
+
+
+def _say_cut(counted: Command | Result, screen: Screen, options: LogsOptions) -> None:
+    """Say what is missing of the streams that were asked for; also where nobody watches."""
+    streams = Stream if options.stream == "both" else (Stream(options.stream),)
+    lacking = missing(counted, streams)
+    if lacking:
+        screen.say(cut(lacking))
 
 
 async def _lines(client: Client, screen: Screen, options: LogsOptions) -> None:

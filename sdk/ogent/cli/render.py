@@ -2,12 +2,12 @@
 
 import json
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from ogent.protocol.resources import Finished
-from ogent.protocol.states import State
+from ogent.protocol.resources import Command, Finished, Result
+from ogent.protocol.states import State, Stream
 
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -96,6 +96,28 @@ def ending(finished: Finished) -> str | None:
         case State.LOST:
             return f"lost: it may have finished or not{why}"
     return f"{finished.state.value}{why}"
+
+
+def missing(counted: Command | Result, streams: Iterable[Stream] = Stream) -> str:
+    """How much of what was written is not stored: `2.0 KiB of stdout`, nothing where all is.
+
+    `truncated` does not tell: a Result sets it also where its own text is but an end of the output.
+    """
+    counts = {
+        Stream.STDOUT: (counted.stdout_bytes, counted.stdout_stored),
+        Stream.STDERR: (counted.stderr_bytes, counted.stderr_stored),
+    }
+    lacking = ((stream, _lacking(*counts[stream])) for stream in streams)
+    return " and ".join(f"{size(count)} of {stream.value}" for stream, count in lacking if count)
+
+
+def _lacking(written: int, stored: int | None) -> int:
+    return 0 if stored is None else max(0, written - stored)
+
+
+def cut(lacking: str) -> str:
+    """That output was cut, and that `lacking` is what is missing of it."""
+    return f"output was cut: {lacking} were not stored"
 
 
 def as_json(value: object) -> str:

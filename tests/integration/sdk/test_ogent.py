@@ -139,6 +139,25 @@ async def test_show_tells_where_a_command_stands(ogent, controller):
     assert (done.code, "ogent ps --all" in done.err) == (1, True)
 
 
+@pytest.mark.parametrize("words", [[], ["-f"], ["--grep", "kept"], ["--json"]])
+async def test_logs_say_how_much_of_the_output_is_not_stored(ogent, controller, words):
+    controller.scripts["x"] = Script([("stdout", b"kept\n")], lost_bytes=3 * 1024 * 1024)
+    controller.start("x")
+    done = await ogent.run("logs", "cmd-1", *words)
+    assert (done.code, b"kept" in done.out) == (0, True)
+    assert done.err == "ogent: output was cut: 3.0 MiB of stdout were not stored\n"
+    assert (await ogent.run("logs", "cmd-1", "--stream", "stderr", *words)).err == ""
+
+
+async def test_show_says_how_much_of_the_output_is_not_stored(ogent, controller):
+    controller.scripts["x"] = Script([("stdout", b"kept\n")], lost_bytes=2048)
+    controller.start("x")
+    assert b"not stored   2.0 KiB of stdout\n" in (await ogent.run("show", "cmd-1")).out
+    controller.scripts["x"] = Script([("stdout", b"kept\n")])
+    controller.start("x")
+    assert b"not stored" not in (await ogent.run("show", "cmd-2")).out
+
+
 async def test_cancel_stops_a_command(ogent, controller):
     command = controller.start("sleep 100")
     assert (await ogent.run("cancel", "cmd-1")).code == 0

@@ -58,7 +58,8 @@ async def test_a_cut_connection_shows_nothing_twice(ogent, controller):
             125,
             "did not start: no such\\x1b[2J directory (spawn_failed)",
         ),
-        (Script([("stdout", b"a")], lost_bytes=2048), 0, "2.0 KiB of output were not stored"),
+        (Script([("stdout", b"a")], lost_bytes=2048), 0, "2.0 KiB of stdout were not stored"),
+        (Script([], lost_bytes=9), 0, "output was cut: 9 B of stdout were not stored"),
     ],
 )
 async def test_the_end_of_a_command_becomes_the_exit_code(ogent, controller, script, code, said):
