@@ -14,6 +14,7 @@ from app.application.use_cases.queries import Page, SeenAgent, Tails
 from app.application.use_cases.record_reports import Recorded, StateReport
 from app.application.use_cases.register_agent import Registered, Registration
 from app.application.use_cases.submit_command import Submission
+from app.domain.errors import Invalid
 from app.domain.ids import AgentId, CommandId, SessionId
 from app.domain.models.agent import AgentFacts, SshTarget
 from app.domain.models.command import Beginning, Command, Failure, Outcome, StopFailure
@@ -245,7 +246,13 @@ def submission(
     agent_id: str,
     idempotency_key: str | None,
 ) -> Submission:
-    """What a client wants run; raises Invalid or TooLarge."""
+    """What a client wants run; raises Invalid or TooLarge.
+
+    `use_ai` is refused while there is no analyzer: to run unanalysed what was to be analysed would
+    be worse.
+    """
+    if body.use_ai:
+        raise Invalid("use_ai: this controller has no analyzer yet; send the command without it")
     return Submission(
         principal=principal,
         agent_id=AgentId(agent_id),

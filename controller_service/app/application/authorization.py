@@ -20,7 +20,6 @@ class Verb(StrEnum):
     EXECUTE = "execute"
     CONTROL = "control"
     MANAGE_USERS = "manage_users"
-    REMOVE_AGENTS = "remove_agents"
 
 
 NEEDED: Final[Mapping[Verb, Role]] = {
@@ -32,7 +31,6 @@ NEEDED: Final[Mapping[Verb, Role]] = {
     Verb.EXECUTE: Role.OPERATOR,
     Verb.CONTROL: Role.OPERATOR,
     Verb.MANAGE_USERS: Role.ADMIN,
-    Verb.REMOVE_AGENTS: Role.ADMIN,
 }
 
 

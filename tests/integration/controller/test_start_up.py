@@ -43,6 +43,10 @@ BAD = (
 #: Refused at the same place as those; read in this process, for Python's start takes longest.
 ALSO_BAD = (
     ("SECRET_KEY", "changeme"),
+    ("SECRET_KEY", "change-me-" * 4),
+    ("SECRET_KEY", "a" * 40),
+    ("TRUSTED_PROXIES", "*"),
+    ("TRUSTED_PROXIES", "10.0.0.1,proxy.example"),
     ("ADMIN_PASSWORD", "password1234"),
     ("ADMIN_PASSWORD", "short"),
     ("ADMIN_USERNAME", "a b"),

@@ -3,6 +3,7 @@
 import pytest
 
 from app import wire
+from app.domain.errors import Invalid
 from ogent.protocol.messages import ClientExecute
 from ogent.protocol.resources import ExecuteRequest
 from tests.builders import a_principal
@@ -46,3 +47,8 @@ def test_how_long_its_sender_waits_makes_no_difference() -> None:
 def test_the_door_makes_no_difference() -> None:
     by_socket = ClientExecute(command="ls", agent_id="web-1", idempotency_key="once")
     assert fingerprint(ExecuteRequest(command="ls")) == fingerprint(by_socket)
+
+
+def test_what_was_to_be_analysed_is_not_run_unanalysed() -> None:
+    with pytest.raises(Invalid):
+        fingerprint(ExecuteRequest(command="ls", use_ai=True))

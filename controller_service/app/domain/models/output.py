@@ -1,6 +1,5 @@
 """Output of a command: chunks of two streams, numbered together, without gaps."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -67,11 +66,3 @@ class OutputTotals:
         if chunk.stream is Stream.STDOUT:
             return replace(self, next_seq=chunk.seq + 1, stdout_bytes=grown)
         return replace(self, next_seq=chunk.seq + 1, stderr_bytes=grown)
-
-
-@dataclass(frozen=True, slots=True)
-class OutputSlice:
-    """Consecutive chunks of a command, and the totals at the time they were read."""
-
-    chunks: Sequence[Chunk]
-    totals: OutputTotals

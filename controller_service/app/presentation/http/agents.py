@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from app import wire
 from app.application.use_cases import UseCases
-from app.domain.errors import Invalid
 from app.domain.ids import AgentId, CommandId
 from app.domain.models.command import Command
 from app.domain.models.selector import Selector
@@ -70,7 +69,6 @@ def agents_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
     ) -> Response:
         """Run a command; answers when it has ended, or after `wait` seconds while it goes on."""
         use_cases.lifecycle.require_ready()
-        refuse_analysis(body)
         submission = wire.submission(body, principal, agent_id, idempotency_key)
         command_id = await use_cases.submit_command(submission)
         is_away = body.queue and not await use_cases.queries.is_online(AgentId(agent_id))
@@ -82,12 +80,6 @@ def agents_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
         return _json(wire.unfinished(command), 202, headers)
 
     return router
-
-
-def refuse_analysis(body: resources.ExecuteRequest) -> None:
-    """Raise Invalid for `use_ai`: running unanalysed what was to be analysed would be worse."""
-    if body.use_ai:
-        raise Invalid("use_ai: this controller has no analyzer yet; send the command without it")
 
 
 async def _wait(use_cases: UseCases, command_id: CommandId, wait_s: float) -> Command:

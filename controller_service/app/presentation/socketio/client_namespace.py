@@ -29,7 +29,6 @@ from app.domain.models.command import Command
 from app.domain.models.selector import Selector
 from app.domain.models.states import Action
 from app.domain.models.user import Principal
-from app.presentation.http.agents import refuse_analysis
 from app.presentation.socketio.boundary import (
     Answer,
     answered,
@@ -202,7 +201,6 @@ class ClientNamespace:
     async def _execute(self, socket: _Socket, data: object) -> Answer:
         wanted = parse(messages.ClientExecute, data)
         self._use_cases.lifecycle.require_ready()
-        refuse_analysis(wanted)
         _require_room(socket)
         submission = wire.submission(
             wanted, socket.principal, wanted.agent_id, wanted.idempotency_key
