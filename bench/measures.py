@@ -228,6 +228,28 @@ def command_line(stack: Stack, runs: int) -> dict[str, float]:
         }
 
 
+def demo(root: Path) -> dict[str, float]:
+    """Seconds from `make demo` in a fresh clone, with an empty home and no caches, to its line 1."""
+    with tempfile.TemporaryDirectory(prefix="ogent-bench-demo-") as folder:
+        clone, home = Path(folder) / "clone", Path(folder) / "home"
+        home.mkdir()
+        subprocess.run(["git", "clone", "--quiet", str(root), str(clone)], check=True)
+        kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        environment = {"PATH": os.environ["PATH"], **kept, "HOME": str(home)}
+        begun = time.perf_counter()
+        with subprocess.Popen(
+            ["make", "demo"],
+            cwd=clone,
+            env={**environment, "PIP_NO_CACHE_DIR": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as running:
+            assert running.stdout is not None
+            seen = [time.perf_counter() for line in running.stdout if line.startswith("line 1 of")]
+        assert running.returncode == 0, running.returncode
+        return {"first_line_s": seen[0] - begun}
+
+
 def _whole(command: list[str], environment: dict[str, str], runs: int) -> float:
     times = []
     for _ in range(runs + 1):

@@ -32,8 +32,10 @@ class Row:
     is_met: bool | None
 
 
-async def _measure(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+async def _measure(*, quick: bool, demo: bool) -> tuple[list[Row], dict[str, Any]]:
     figures: dict[str, Any] = {}
+    if demo:
+        figures["demo"] = await asyncio.to_thread(measures.demo, ROOT)
     async with running_stack() as stack, warm_connection() as (ssh, peer):
         figures["peer"] = peer
         timeout = aiohttp.ClientTimeout(total=600)
@@ -60,7 +62,7 @@ def _rows(f: dict[str, Any]) -> list[Row]:
     echo, many, bulk, followed = f["echo"], f["throughput"], f["bulk"], f["bulk_followed"]
     idle, line = f["idle"], f["command_line"]
     grown = max(bulk["controller_up_mib"], followed["controller_up_mib"])
-    return [
+    rows = [
         Row(
             "`echo hi` by REST, p50",
             f"{echo['p50_ms']:.1f} ms = {echo['ratio']:.2f} x",
@@ -120,6 +122,18 @@ def _rows(f: dict[str, Any]) -> list[Row]:
             line["exec_true_ms"] <= 800,
         ),
     ]
+    if "demo" in f:
+        first_line_s = f["demo"]["first_line_s"]
+        rows.append(
+            Row(
+                "`make demo`, fresh clone, to its first line",
+                f"{first_line_s:.0f} s",
+                "",
+                "<= 60 s",
+                first_line_s <= 60,
+            )
+        )
+    return rows
 
 
 def _print(rows: list[Row], peer: str) -> None:
@@ -144,10 +158,13 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer runs: for a first look")
+    parser.add_argument(
+        "--demo", action="store_true", help="also time `make demo` in a fresh clone (half a minute)"
+    )
     default = ROOT / "bench" / "results" / "latest.json"
     parser.add_argument("--out", type=Path, default=default, help="where the JSON goes")
     arguments = parser.parse_args()
-    rows, figures = asyncio.run(_measure(arguments.quick))
+    rows, figures = asyncio.run(_measure(quick=arguments.quick, demo=arguments.demo))
     _print(rows, figures["peer"])
     figures["machine"] = {
         "cores": os.cpu_count(),
