@@ -54,10 +54,17 @@ class ScriptedCommand:
     signal: str | None = None
     error: dict[str, str] | None = None
     lost_bytes: int = 0
+    #: The states after the first `running`: paused, running, paused…
+    moves: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def write(self, stream: str, data: bytes) -> None:
         self.chunks.append((stream, data))
+        self._wake()
+
+    def move(self, state: str) -> None:
+        self.state = state
+        self.moves.append(state)
         self._wake()
 
     def end(self, state: str, exit_code: int | None = None, **fields: object) -> None:
@@ -343,8 +350,12 @@ class ScriptedController:
         yield b": welcome\n\n"
         for state in ("dispatched", "running"):
             yield event("state", {**about(command), "state": state, "timestamp": WHEN})
+        moved = len(command.moves) - (command.state == "paused")
         while True:
             changed = command.changed
+            for state in command.moves[moved:]:
+                yield event("state", {**about(command), "state": state, "timestamp": WHEN})
+            moved = len(command.moves)
             for number in range(seq, len(command.chunks)):
                 if number not in self.skipped:
                     yield event("progress", progress(command, number), number)

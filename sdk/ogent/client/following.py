@@ -27,6 +27,8 @@ SILENCE_S: Final = 45.0
 #: A connection that lasted this long was a good one, even if nothing was said on it.
 _GOOD_AFTER_S: Final = 10.0
 
+_STAGES: Final = {State.QUEUED: 1, State.DISPATCHED: 2}
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -74,7 +76,7 @@ class Following:
         self._command_id = command_id
         self._next_seq = from_seq
         self._on_interruption = on_interruption
-        self._told: set[tuple[State, datetime]] = set()
+        self._told: State | None = None
         self._gap_at: int | None = None
 
     async def events(self) -> AsyncGenerator[Followed, None]:
@@ -147,10 +149,16 @@ class Following:
         return Chunk(frame.seq, frame.stream, frame.offset, _exact(frame), frame.timestamp)
 
     def _change(self, frame: ClientState) -> StateChange | None:
-        if (frame.state, frame.timestamp) in self._told:
-            return None  # a new connection begins with the states of before
-        self._told.add((frame.state, frame.timestamp))
+        # A new connection begins with the states of before; pauses and resumptions may repeat.
+        if frame.state is self._told or _stage(frame.state) < _stage(self._told):
+            return None
+        self._told = frame.state
         return StateChange(frame.state, frame.timestamp)
+
+
+def _stage(state: State | None) -> int:
+    """How far a command in `state` has come; it never goes back, and pauses within a stage."""
+    return 0 if state is None else _STAGES.get(state, len(_STAGES) + 1)
 
 
 def _exact(frame: ClientProgress) -> bytes:

@@ -55,6 +55,15 @@ async def test_states_are_given_when_they_change(client, controller):
     assert states == ["dispatched", "running", "succeeded"]
 
 
+async def test_every_pause_and_resumption_is_given(client, controller):
+    command = controller.start("live")
+    async with asyncio.timeout(40), aclosing(client.follow("cmd-1")) as events:
+        assert [(await anext(events)).state for _ in "12"] == ["dispatched", "running"]
+        for state in ("paused", "running", "paused", "running"):
+            command.move(state)
+            assert (await anext(events)).state == state
+
+
 async def test_live_output_comes_as_it_is_written(client, controller):
     command = controller.start("live")
     async with asyncio.timeout(40), aclosing(client.follow("cmd-1")) as events:
