@@ -229,7 +229,7 @@ def command_line(stack: Stack, runs: int) -> dict[str, float]:
 
 
 def demo(root: Path) -> dict[str, float]:
-    """Seconds from `make demo` in a fresh clone, with an empty home and no caches, to its line 1."""
+    """Seconds from `make demo` to its first line: fresh clone, empty home, no caches."""
     with tempfile.TemporaryDirectory(prefix="ogent-bench-demo-") as folder:
         clone, home = Path(folder) / "clone", Path(folder) / "home"
         home.mkdir()
