@@ -11,6 +11,8 @@ from ogent.client.errors import (
     OgentError,
     OutputGap,
     UnexpectedAnswer,
+    UnusableAddress,
+    UnusableToken,
 )
 from ogent.client.login import DamagedLogin
 
@@ -43,6 +45,10 @@ def next_step(error: OgentError) -> str | None:
         return "`ogent login`, or set OGENT_TOKEN"
     if isinstance(error, ConnectionFailed):
         return "is the controller running, and OGENT_URL right? `ogent doctor` looks"
+    if isinstance(error, UnusableAddress):
+        return "set OGENT_URL as http://HOST:PORT or https://HOST"
+    if isinstance(error, UnusableToken):
+        return "set OGENT_TOKEN to the token and nothing else; `ogent login` makes a new one"
     if isinstance(error, UnexpectedAnswer):
         return "check OGENT_URL: another program may answer there"
     if isinstance(error, DamagedLogin):

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from ogent.cli import exit_codes
 from ogent.cli.render import as_json, escape
 from ogent.cli.session import RETRY_FOR_S, open_client, say
+from ogent.client.access_checks import usable_address
 from ogent.client.client import Client
 from ogent.client.errors import ApiError, NotSignedIn, OgentError, TokenNotFound, Unauthorized
 from ogent.client.login import DEFAULT_URL, DamagedLogin, Login, LoginFile
@@ -29,7 +30,7 @@ def login(
     file = LoginFile.of(os.environ)
     before = _stored(file)
     url = url or os.environ.get("OGENT_URL") or (before.url if before else DEFAULT_URL)
-    url = url.rstrip("/")
+    url = usable_address(url).rstrip("/")
     _warn_of_clear_text(url)
     name = username or _ask_name()
     password = _ask_password(from_stdin=password_stdin)

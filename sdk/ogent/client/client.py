@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
+from ogent.client.access_checks import usable_token
 from ogent.client.accounts import Accounts
 from ogent.client.agents import Agents
 from ogent.client.answers import parse, raise_for_problem
@@ -25,6 +26,8 @@ class Client(Commands, Agents, Accounts):
     renews the token by itself. GET requests are repeated for up to `retry_for` seconds while the
     controller cannot be reached, and `follow` is resumed for up to `resume_for` seconds from the
     start of an interruption. Methods raise the classes of `ogent.client.errors`.
+
+    Making one raises UnusableAddress or UnusableToken where no request could be sent with it.
 
     A client may be used by many tasks of one event loop at a time.
     """
@@ -48,7 +51,8 @@ class Client(Commands, Agents, Accounts):
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Client":
         """A client for OGENT_URL with OGENT_TOKEN, or for what `ogent login` stored.
 
-        Raises DamagedLogin; a missing token shows as NotSignedIn at the first call.
+        Raises DamagedLogin, UnusableAddress, UnusableToken; a missing token shows as NotSignedIn
+        at the first call.
         """
         access = find_access(environ, LoginFile.of(environ))
         return cls(access.url, token=access.token)
@@ -92,7 +96,7 @@ def _credentials(
     transport: Transport, token: str | None, username: str | None, password: str | None
 ) -> Credentials:
     if token is not None:
-        return FixedToken(token)
+        return FixedToken(usable_token(token))
     if username is not None and password is not None:
         return PasswordSignIn(transport, username, password)
     return NoCredentials()

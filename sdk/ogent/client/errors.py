@@ -36,6 +36,14 @@ class InvalidId(OgentError, ValueError):
     """A text that cannot be an id in a path."""
 
 
+class UnusableAddress(OgentError, ValueError):
+    """An address that no request can be sent to."""
+
+
+class UnusableToken(OgentError, ValueError):
+    """A token that no request can carry; its text is in no message."""
+
+
 class ProtocolError(OgentError):
     """The other side does not speak as a controller does."""
 

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from ogent.client.access_checks import usable_address, usable_token
 from ogent.client.errors import OgentError
 
+STORED: Final = "the stored login"
 DEFAULT_URL: Final = "http://127.0.0.1:8001"
 
 
@@ -85,8 +87,17 @@ class Access:
 def find_access(environ: Mapping[str, str], file: LoginFile) -> Access:
     """OGENT_URL and OGENT_TOKEN where they are set, else the stored login, else this machine.
 
-    A stored token is given only for the controller that it was made at. Raises DamagedLogin.
+    A stored token is given only for the controller that it was made at. Raises DamagedLogin, and
+    UnusableAddress or UnusableToken where no request could be made with what was found.
     """
+    found = _find_access(environ, file)
+    usable_address(found.url, found.url_from)
+    if found.token is not None:
+        usable_token(found.token, found.token_from or "the token")
+    return found
+
+
+def _find_access(environ: Mapping[str, str], file: LoginFile) -> Access:
     url, token = environ.get("OGENT_URL", ""), environ.get("OGENT_TOKEN", "")
     login = None if url and token else file.load()
     if login is None or (url and url.rstrip("/") != login.url):
@@ -95,6 +106,6 @@ def find_access(environ: Mapping[str, str], file: LoginFile) -> Access:
     return Access(
         login.url,
         token or login.token,
-        "OGENT_URL" if url else "the stored login",
-        "OGENT_TOKEN" if token else "the stored login",
+        "OGENT_URL" if url else STORED,
+        "OGENT_TOKEN" if token else STORED,
     )

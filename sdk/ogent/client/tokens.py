@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 from urllib.parse import urlencode
 
+from ogent.client.access_checks import usable_token
 from ogent.client.answers import parse, raise_for_problem
-from ogent.client.errors import NotSignedIn
+from ogent.client.errors import NotSignedIn, ProtocolError, UnusableToken
 from ogent.client.transport import HttpRequest, Transport
 from ogent.protocol.resources import AccessToken
 
@@ -102,7 +103,12 @@ async def sign_in(transport: Transport, username: str, password: str) -> AccessT
     )
     answer = await transport.send(request, timeout_s=SIGN_IN_TIMEOUT_S)
     raise_for_problem(answer)
-    return parse(AccessToken, answer)
+    issued = parse(AccessToken, answer)
+    try:
+        usable_token(issued.access_token)
+    except UnusableToken as exc:
+        raise ProtocolError(f"the controller issued a token of no use: {exc}") from exc
+    return issued
 
 
 def _good_for_s(expires_in_s: float) -> float:

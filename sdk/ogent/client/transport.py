@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 import httpx2
 
+from ogent.client.access_checks import usable_address
 from ogent.client.errors import ConnectionFailed
 from ogent.protocol.version import VERSION
 
@@ -85,10 +86,13 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """A Transport over HTTP/1.1 connections that are kept and reused."""
+    """A Transport over HTTP/1.1 connections that are kept and reused.
+
+    Making one raises UnusableAddress.
+    """
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self._url = usable_address(url).rstrip("/")
         self._http = httpx2.AsyncClient(
             headers={"User-Agent": f"ogent/{VERSION}", "Accept-Encoding": "identity"},
             limits=httpx2.Limits(max_connections=100, keepalive_expiry=KEEPALIVE_S),

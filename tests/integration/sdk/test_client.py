@@ -22,6 +22,8 @@ from ogent.client.errors import (
     TokenNotFound,
     Unauthorized,
     UnexpectedAnswer,
+    UnusableAddress,
+    UnusableToken,
 )
 from ogent.protocol.states import Action, Role, State
 from tests.fakes.scripted_controller import Script
@@ -215,6 +217,16 @@ async def test_an_unreachable_controller_is_said_with_its_address():
         with pytest.raises(ConnectionFailed, match=f"{port}: Connection refused") as caught:
             await client.execute("web-1", "x")
     assert caught.value.nothing_sent
+
+
+async def test_an_unusable_address_or_token_is_told_before_anything_is_sent(url, controller):
+    for address in ("http://127.0.0.1:99999", "ftp://h", "http://"):
+        with pytest.raises(UnusableAddress, match="cannot be used"):
+            Client(address)
+    for token in ("sécret", "secret\n", ""):
+        with pytest.raises(UnusableToken, match="the token ") as caught:
+            Client(url, token=token)
+        assert "cret" not in str(caught.value)
 
 
 async def test_another_web_server_is_not_mistaken_for_a_controller(client, controller):

@@ -100,6 +100,28 @@ async def test_an_unreachable_controller_is_told_with_the_next_step(ogent):
     assert "ogent doctor" in done.err
 
 
+@pytest.mark.parametrize("words", [["agents"], ["exec", "web-1", "--", "x"], ["doctor"], ["login"]])
+async def test_an_unusable_address_is_one_line_and_the_next_step(ogent, words):
+    ogent.environ["OGENT_URL"] = "http://127.0.0.1:99999"
+    done = await ogent.run(*words)
+    assert (done.code, done.out) == (125 if words[0] == "exec" else 1, b"")
+    said, step = done.err.splitlines()
+    assert "cannot be used: " in said
+    assert step.startswith("  next: set OGENT_URL")
+
+
+@pytest.mark.parametrize("token", ["sécret", "secret\nX-Other: 1"])
+async def test_an_unusable_token_is_told_and_not_shown(ogent, controller, token):
+    ogent.environ["OGENT_TOKEN"] = token
+    done = await ogent.run("agents")
+    assert done.code == 1
+    said, step = done.err.splitlines()
+    assert said.startswith("ogent: OGENT_TOKEN cannot be sent: its character ")
+    assert step.startswith("  next: set OGENT_TOKEN")
+    assert "cret" not in done.err
+    assert controller.requests == []
+
+
 async def test_agents_are_rows_in_a_pipe_and_json_on_demand(ogent):
     rows = (await ogent.run("agents")).out.decode().splitlines()
     assert [row.split("\t")[:2] for row in rows] == [
