@@ -1,9 +1,9 @@
 """`ogent agents`."""
 
 from ogent.cli import exit_codes
-from ogent.cli.render import as_json, labels, when
+from ogent.cli.render import as_json, labels
 from ogent.cli.session import open_client, say
-from ogent.cli.tables import show_rows
+from ogent.cli.tables import moment, show_rows
 from ogent.protocol.resources import Agent
 
 
@@ -17,6 +17,7 @@ async def agents(selector: str | None, *, machine: bool) -> int:
         show_rows(
             ("agent", "status", "running", "host", "executors", "labels", "last seen"),
             [_row(agent) for agent in found],
+            flexible="labels",
         )
     else:
         say("no agents" + (" match the selector" if selector else "; `ogent doctor` helps"))
@@ -31,5 +32,5 @@ def _row(agent: Agent) -> tuple[str, ...]:
         agent.agent_info.hostname,
         ",".join(agent.agent_info.executors),
         labels(agent.labels),
-        when(agent.last_seen_at),
+        moment(agent.last_seen_at),
     )

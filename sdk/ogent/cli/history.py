@@ -5,7 +5,7 @@ import asyncio
 from ogent.cli import exit_codes
 from ogent.cli.render import as_json, duration, missing, shorten, size, when
 from ogent.cli.session import open_client, say
-from ogent.cli.tables import show_fields, show_rows
+from ogent.cli.tables import moment, show_fields, show_rows
 from ogent.client.client import Client
 from ogent.protocol import limits
 from ogent.protocol.resources import Command
@@ -29,6 +29,8 @@ async def ps(
         show_rows(
             ("command id", "agent", "state", "exit", "created", "took", "output", "command"),
             [_row(command) for command in commands],
+            flexible="command",
+            spare=("output", "took"),
         )
     else:
         say("no commands" if everything else "nothing is running; --all shows what has ended")
@@ -84,7 +86,7 @@ def _row(command: Command) -> tuple[str, ...]:
         command.agent_id,
         command.state.value,
         _exit(command),
-        when(command.created_at),
+        moment(command.created_at),
         duration(command.duration),
         size(command.stdout_bytes + command.stderr_bytes),
         shorten(command.command, _COMMAND_WIDTH),

@@ -60,6 +60,15 @@ def when(at: datetime | None) -> str:
     return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def when_shortly(at: datetime | None, now: datetime) -> str:
+    """A time in the zone of this machine: `14:03:59` of the day of `now`, else its date."""
+    if at is None:
+        return ""
+    local = at.astimezone()
+    is_today = local.date() == now.astimezone().date()
+    return local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d")
+
+
 def labels(values: Mapping[str, str]) -> str:
     """`env=prod,role=web`, sorted."""
     return ",".join(f"{name}={value}" for name, value in sorted(values.items()))

@@ -1,9 +1,9 @@
 """`ogent tokens`: named tokens for programs."""
 
 from ogent.cli import exit_codes
-from ogent.cli.render import as_json, when
+from ogent.cli.render import as_json
 from ogent.cli.session import open_client, say
-from ogent.cli.tables import show_rows
+from ogent.cli.tables import moment, show_rows
 from ogent.protocol.states import Role
 
 
@@ -22,11 +22,12 @@ async def list_tokens(*, machine: bool) -> int:
                     token.name,
                     token.role.value,
                     token.selector or "",
-                    when(token.created_at),
-                    when(token.expires_at) or "never",
+                    moment(token.created_at),
+                    moment(token.expires_at) or "never",
                 )
                 for token in tokens
             ],
+            flexible="name",
         )
     else:
         say("no named tokens")

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -55,3 +55,10 @@ def test_the_progress_line_fits_its_width():
 )
 def test_words_become_a_line_of_shell(words, line):
     assert shell_line(words) == line
+
+
+def test_a_time_of_today_is_short_and_another_day_is_its_date():
+    at = datetime(2026, 11, 21, 12, 0, 7, tzinfo=UTC).astimezone()
+    assert render.when_shortly(at, at.replace(hour=23)) == at.strftime("%H:%M:%S")
+    assert render.when_shortly(at, at + timedelta(days=1)) == at.strftime("%Y-%m-%d")
+    assert render.when_shortly(None, at) == ""
