@@ -122,7 +122,6 @@ class ScriptedController:
             ("GET", "/health", self.health),
             ("GET", "/ready", self.health),
             ("POST", "/token", self.token),
-            ("POST", "/logout", self.logout),
             ("GET", "/me", self.me),
             ("POST", "/me/password", self.no_content),
             ("GET", "/tokens", self.list_tokens),
@@ -181,10 +180,6 @@ class ScriptedController:
         return JSONResponse(
             {"access_token": made, "token_type": "bearer", "expires_in": self.token_life_s}
         )
-
-    async def logout(self, request: Request) -> Response:
-        self.tokens.discard(request.headers["authorization"].removeprefix("Bearer "))
-        return Response(status_code=204)
 
     async def no_content(self, request: Request) -> Response:
         return Response(status_code=204)

@@ -81,10 +81,7 @@ async def whoami(*, machine: bool) -> int:
 
 async def _named_token(url: str, name: str, password: str) -> CreatedToken:
     async with Client(url, username=name, password=password, retry_for=RETRY_FOR_S) as client:
-        token = await client.create_token(f"ogent login on {socket.gethostname()}"[:64])
-        with suppress(OgentError):  # tidiness: the short-lived token ends by itself soon
-            await client.logout()
-        return token
+        return await client.create_token(f"ogent login on {socket.gethostname()}"[:64])
 
 
 async def _end_former(former: Login | None, url: str) -> None:

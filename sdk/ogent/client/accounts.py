@@ -24,10 +24,6 @@ class Accounts:
         """Whose token this is, and what it may do; raises Unauthorized, TokenExpired."""
         return parse(Me, await self._api.get("/me"))
 
-    async def logout(self) -> None:
-        """End the token in use: it is refused everywhere from then on."""
-        await self._api.post("/logout")
-
     async def change_password(self, current_password: str, new_password: str) -> None:
         """Set the account's password (12 to 1024 characters); every other token of it ends."""
         body = NewPassword(current_password=current_password, new_password=new_password)

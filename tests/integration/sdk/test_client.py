@@ -20,7 +20,6 @@ from ogent.client.errors import (
     NotSignedIn,
     RangeNotSatisfiable,
     TokenNotFound,
-    Unauthorized,
     UnexpectedAnswer,
     UnusableAddress,
     UnusableToken,
@@ -176,14 +175,6 @@ async def test_a_token_that_was_ended_is_replaced(url, controller):
         controller.tokens.clear()
         controller.start("x").end("succeeded", 0)
         assert [type(e).__name__ async for e in client.follow("cmd-1")][-1] == "ClientResult"
-
-
-async def test_logout_ends_the_token(url, controller):
-    controller.tokens = {"short-lived"}
-    async with Client(url, token="short-lived") as client:
-        await client.logout()
-        with pytest.raises(Unauthorized):
-            await client.me()
 
 
 async def test_wrong_password_and_no_password(url):

@@ -1,6 +1,7 @@
 """The other subcommands of `ogent`, as real processes."""
 
 import json
+import re
 import signal
 import socket
 
@@ -24,7 +25,8 @@ async def test_login_keeps_a_named_token_and_not_the_password(ogent, url, contro
     assert ogent.login_file.stat().st_mode & 0o777 == 0o600
     stored = json.loads(ogent.login_file.read_text())
     assert (stored["url"], stored["token"]) == (url, "secret-1")
-    assert "made-1" not in controller.tokens
+    asked = [(method, path) for method, path, *_ in controller.requests]
+    assert asked == [("POST", "/token"), ("POST", "/tokens")]  # nothing this release has not
     assert str(controller.named["tok-1"]["name"]).startswith("ogent login on ")
     assert b"ada (operator) at" in (await ogent.run("whoami")).out
 
@@ -151,6 +153,24 @@ async def test_ps_lists_what_runs_and_all_what_ended(ogent, controller):
     assert "cmd-2" not in running
     everything = json.loads((await ogent.run("ps", "--all", "--json")).out)
     assert [command["command_id"] for command in everything] == ["cmd-2", "cmd-1"]
+
+
+async def test_ps_on_80_columns_breaks_no_word_but_the_commands(ogent, controller):
+    for number in range(3):
+        command = controller.start("for n in 1 2 3; do echo line $n; done", "web-prod-1")
+        command.command_id = f"01m7ybreg99p6ngr0mhzxh0cq{number}"
+        command.end("cancelled", signal="SIGTERM")
+    terminal = await ogent.on_terminal("ps", "--all", columns=80)
+    assert await terminal.ended() == 0
+    await terminal.shows(b"h0cq0")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", terminal.seen.decode())
+    lines = [line for line in text.splitlines() if line.startswith("01m7")]
+    found = [line.split()[:4] for line in lines]
+    ids = [f"01m7ybreg99p6ngr0mhzxh0cq{number}" for number in (2, 1, 0)]
+    assert found == [[each, "web-prod-1", "cancelled", "SIGTERM"] for each in ids]
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "OUTPUT" not in text
+    assert "SIGTERM" in text
 
 
 async def test_show_tells_where_a_command_stands(ogent, controller):
