@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,8 @@ def run(env_file: Path) -> int:
     0 after a stop, 1 where it gave up or failed, 2 where it cannot start as it is set up (one
     line on stderr says why), 3 where another process took its place.
     """
+    # Whoever started us may have ignored it: then no child's end could be known.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         settings = read_settings(env_file)
         configure_logging(settings.log_level, settings.log_format)

@@ -112,6 +112,11 @@ class ScriptedProcess:
         if not keeps_pipes:
             self._pieces.put_nowait([])
 
+    def end_unknown(self, why: AgentError) -> None:
+        self.alive = ()
+        self._exit.set_exception(why)
+        self._pieces.put_nowait([])
+
     async def read(self) -> Sequence[Piece]:
         if self.breaks_on_read:
             raise RuntimeError("a bug")

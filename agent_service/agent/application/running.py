@@ -11,7 +11,7 @@ from agent.application.ports.clock import Clock
 from agent.application.ports.executor import RunningProcess
 from agent.application.ports.journal import Journal
 from agent.application.stopping import KILL_GRACE_S, Force, TreeStop
-from agent.domain.errors import AgentError
+from agent.domain.errors import AgentError, EndUnknown
 from agent.domain.models.execution import Execution, Failure, Outcome, State, StopFailure
 from agent.domain.models.executor import Exit, Impulse, Place
 from agent.domain.models.output import Chunk, Transcript
@@ -42,6 +42,7 @@ class Running:
         self._tasks = asyncio.TaskGroup()
         self._stop: TreeStop | None = None
         self._wanted: _WantedStop | None = None
+        self._end_unknown: Failure | None = None
         self._is_exited = False
         self._signals = asyncio.Lock()  # one impulse after the other, in the order asked for
 
@@ -86,6 +87,8 @@ class Running:
             raise
         if self._wanted is not None and self._stop is not None and self._stop.found_any:
             await self._settle(self._wanted.ended_as, process_exit, self._wanted.failure)
+        elif self._end_unknown is not None:
+            await self._settle(State.LOST, None, self._end_unknown)
         else:
             await self._settle(State.EXITED, process_exit, None)
 
@@ -107,7 +110,7 @@ class Running:
         await self._journal.move(self.execution.id, state)
         self._delivery.settle(outcome)
 
-    async def _until_ended(self, process: RunningProcess) -> Exit:
+    async def _until_ended(self, process: RunningProcess) -> Exit | None:
         async with self._tasks as tasks:
             copying = tasks.create_task(self._copy_output(process))
             timeout_s = self.execution.order.timeout_s
@@ -115,7 +118,7 @@ class Running:
             if self._wanted is not None:  # asked for while the process was being started
                 self._begin_stop(process, self._wanted.force)
             await self._journal.move(self.execution.id, self.execution.state)
-            process_exit = await process.wait()
+            process_exit = await self._end_of(process)
             self._is_exited = True
             if deadline is not None:
                 deadline.cancel()
@@ -125,6 +128,13 @@ class Running:
             if not done:
                 process.abandon_output()
         return process_exit
+
+    async def _end_of(self, process: RunningProcess) -> Exit | None:
+        try:
+            return await process.wait()
+        except EndUnknown as exc:
+            self._end_unknown = Failure(exc.code, exc.message)
+            return None
 
     async def _copy_output(self, process: RunningProcess) -> None:
         while pieces := await process.read():

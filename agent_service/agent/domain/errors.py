@@ -85,6 +85,12 @@ class NoExecutor(CannotStart):
     code = "no_executor"
 
 
+class EndUnknown(AgentError):
+    """A process has ended, and how cannot be found out."""
+
+    code = "end_unknown"
+
+
 class LinkLost(AgentError):
     """The session with the controller is over."""
 

@@ -22,7 +22,10 @@ class RunningProcess(Protocol):
         ...
 
     async def wait(self) -> Exit:
-        """How the first process ended; it may be called again."""
+        """How the first process ended; it may be called again.
+
+        Raises EndUnknown where it has ended and the system does not say how.
+        """
         ...
 
     def abandon_output(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from agent.domain.errors import SpawnFailed
+from agent.domain.errors import EndUnknown, SpawnFailed
 from agent.domain.models.executor import Exit, Impulse, Place, Survivors
 from agent.domain.models.order import Order
 from agent.domain.models.output import Piece
@@ -154,7 +154,12 @@ class LocalProcess:
 
     def _on_ended(self) -> None:
         self._stop_watching()
-        self._exit.set_result(_exit_of(self._child.pid))
+        try:
+            self._exit.set_result(_exit_of(self._child.pid))
+        except OSError as exc:  # somebody else has reaped it
+            unknown = EndUnknown(f"the command has ended, its exit code is lost: {exc.strerror}")
+            unknown.__cause__ = exc
+            self._exit.set_exception(unknown)
 
     def _stop_watching(self) -> None:
         self._loop.remove_reader(self._handle)
@@ -164,7 +169,7 @@ def _exit_of(pid: int) -> Exit:
     """How the child `pid`, which has ended, did so; it is not reaped."""
     status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     if status is None:  # only where WNOHANG was asked for
-        raise ChildProcessError(f"process {pid} has not ended")
+        raise ChildProcessError(errno.ECHILD, f"process {pid} has not ended")
     if status.si_code == os.CLD_EXITED:
         return Exit(code=status.si_status)
     return Exit(signal=_signal_name(status.si_status))

@@ -5,7 +5,7 @@ import pytest
 
 from agent.application import supervisor as supervisor_module
 from agent.application.stopping import KILL_GRACE_S, LOOK_LATE_S, TERM_GRACE_S
-from agent.domain.errors import AgentBusy, AgentStopping, InvalidState, SpawnFailed
+from agent.domain.errors import AgentBusy, AgentStopping, EndUnknown, InvalidState, SpawnFailed
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import Outcome, State
 from agent.domain.models.executor import Exit, Impulse, Survivors
@@ -39,6 +39,17 @@ async def test_a_command_that_exits_is_settled_with_its_code_and_output(core: Ag
     assert (ended.output.stdout.kept, ended.output.stderr.kept) == (3, 3)
     assert await core.journal.state_of(C) is State.EXITED
     assert core.supervisor.running == 0
+
+
+async def test_a_command_whose_end_is_unknown_is_lost_and_says_why(core: AgentCore) -> None:
+    await core.submit(an_order())
+    core.process().write(b"out")
+    core.process().end_unknown(EndUnknown("reaped by another"))
+    ended = await outcome(core)
+    assert (ended.state, ended.output.stdout.kept) == (State.LOST, 3)
+    assert ended.failure is not None
+    assert (ended.failure.code, ended.failure.message) == ("end_unknown", "reaped by another")
+    assert core.process().impulses == []
 
 
 async def test_a_command_that_cannot_start_fails_and_says_why(core: AgentCore) -> None:
