@@ -48,8 +48,10 @@ def configure_logging(level: str, form: Literal["console", "json"]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    for noisy in ("uvicorn.access", "uvicorn.error", "engineio", "socketio", "asyncio"):
+    for noisy in ("uvicorn.access", "uvicorn.error", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    for written_by_peers in ("engineio", "socketio"):  # a traceback per bad frame
+        logging.getLogger(written_by_peers).setLevel(logging.CRITICAL)
 
 
 def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -40,8 +40,9 @@ class Refused(ControllerError):
 
 
 def refusal(code: str, message: str) -> Answer:
-    """The acknowledgement of what was not done."""
-    return {"ok": False, "error": {"code": code, "message": message}}
+    """The acknowledgement of what was not done; the message may repeat a peer's words."""
+    text = message.encode("utf-8", "backslashreplace").decode()  # half a pair is no text
+    return {"ok": False, "error": {"code": code, "message": text}}
 
 
 def unknown_event(name: object) -> Answer:

@@ -364,7 +364,7 @@ def _changed(
 
 def _token(environ: Mapping[str, Any], auth: object) -> str:
     """The token in `auth`, else in the Authorization header."""
-    if isinstance(auth, dict) and isinstance(auth.get("token"), str):
+    if isinstance(auth, dict) and isinstance(auth.get("token"), str) and auth["token"].isascii():
         return str(auth["token"])
     scheme, _, token = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
     if scheme.lower() != "bearer" or not token:
