@@ -37,7 +37,8 @@ _STATES: Final[Mapping[State, states.State]] = {
 
 #: Refusals that no later try changes: the controller does not know the command, or this agent
 #: speaks another language.
-_REFUSED_FOR_GOOD: Final = frozenset({"command_not_found", "validation_error", "unknown_event"})
+_UNKNOWN: Final = "command_not_found"
+_REFUSED_FOR_GOOD: Final = frozenset({_UNKNOWN, "validation_error", "unknown_event"})
 _INCOMPLETE: Final = frozenset({"incomplete", "digest_mismatch"})
 
 #: A frame as python-socketio packs it.
@@ -152,7 +153,7 @@ def _answer(ack: messages.FrameAck) -> Accepted:
     code = ack.error.code if ack.error else "without a reason"
     reason = f"{code}: {ack.error.message}" if ack.error else code
     if code in _REFUSED_FOR_GOOD:
-        return Accepted(reason)
+        return Accepted(reason, is_unknown=code == _UNKNOWN)
     raise NotAcknowledged(f"the controller did not take it: {reason}")
 
 

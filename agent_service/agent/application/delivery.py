@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 from agent.application.ports.clock import Clock
 from agent.application.ports.controller_link import ControllerLink, Held, Incomplete
@@ -152,7 +152,11 @@ class Delivery:
         await self._empty.wait()
 
     async def serve(self, link: ControllerLink, resume: Mapping[CommandId, Position]) -> None:
-        """Send over `link`, from `resume` on, until cancelled or until LinkLost is raised."""
+        """Send over `link`, from `resume` on, until cancelled or until LinkLost is raised.
+
+        LinkLost also ends a session in which a command had to be dropped that the controller
+        still waits for: it learns of that when the next one is registered.
+        """
         serving = _Serving(self, self._spool, self._clock, link)
         self._serving = serving
         try:
@@ -277,8 +281,7 @@ class _Serving:
                 parcel.command_id, from_seq=start, max_bytes=CHUNK_MAX_BYTES
             )
         except OutputGone as exc:
-            await self._give_up(parcel, exc)
-            return
+            await self._give_up(parcel, exc.message)
         for chunk in chunks:
             if chunk.seq != parcel.sent:  # the controller sent us back, or on, meanwhile
                 return
@@ -293,9 +296,11 @@ class _Serving:
         self._in_flight_bytes += size
         self._burst += size
 
-    async def _give_up(self, parcel: _Parcel, why: OutputGone) -> None:
+    async def _give_up(self, parcel: _Parcel, why: str) -> NoReturn:
+        """Drop the parcel, and end the session: the next registration tells the controller."""
         log.error("command %s cannot be delivered: %s", parcel.command_id, why)
         await self._delivery.drop(parcel.command_id)
+        raise LinkLost(f"a new session has to settle command {parcel.command_id}")
 
     # --- reports and outcomes -------------------------------------------------------------
 
@@ -349,13 +354,14 @@ class _Serving:
             await self._go_back(parcel, answer.stored)
             return
         if answer.refusal is not None:
+            if not answer.is_unknown:
+                await self._give_up(parcel, f"its outcome was refused: {answer.refusal}")
             log.warning("the outcome of %s was refused: %s", parcel.command_id, answer.refusal)
         await self._delivery.drop(parcel.command_id)
 
     async def _go_back(self, parcel: _Parcel, stored: Position) -> None:
         if stored.next_seq >= parcel.kept:
-            await self._give_up(parcel, OutputGone("the controller has all of it and disagrees"))
-            return
+            await self._give_up(parcel, "the controller has all of it and disagrees")
         log.info("command %s is sent again from chunk %d", parcel.command_id, stored.next_seq)
         self._in_flight_bytes -= parcel.in_flight_bytes
         parcel.rewind(stored.next_seq)

@@ -98,6 +98,18 @@ async def test_an_outcome_that_is_refused_for_good_is_not_sent_again(
     assert controller.registrations[-1]["resume"] == []
 
 
+async def test_an_outcome_that_is_never_taken_is_settled_by_a_new_session(
+    controller: RecordingController, agent: AgentProcess
+) -> None:
+    await controller.execute("before", "echo hi")
+    await controller.finished("before")
+    disagreement = {"ok": False, "error": {"code": "digest_mismatch", "message": ""}}
+    controller.outcome_answers = [{**disagreement, "next_seq": 1, "stdout_bytes": 3}]
+    await controller.execute("c", "echo hi")
+    await controller.until(lambda: len(controller.registrations) == 2)
+    assert controller.registrations[1]["resume"] == []
+
+
 async def test_a_command_that_the_controller_drops_is_stopped(
     controller: RecordingController, agent: AgentProcess, tmp_path: Path
 ) -> None:

@@ -44,9 +44,13 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The controller has the frame, or `refusal` says why it never will."""
+    """The controller has the frame, or `refusal` says why it never will.
+
+    `is_unknown`: because it does not know the command, so nobody waits for its end.
+    """
 
     refusal: str | None = None
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ async def test_a_controller_that_has_less_than_it_acknowledged_cannot_be_served(
 ) -> None:
     await keep(core, 2)
     await core.delivery.acknowledge(C, Position(2, 2, 0))
-    await core.deliver(link, {C: Position(0, 0, 0)})
+    with pytest.raises(LinkLost, match="settle command c"):
+        await core.deliver(link, {C: Position(0, 0, 0)})
     assert (link.sent, core.delivery.held()) == ([], [])
 
 
@@ -121,7 +122,7 @@ async def test_what_is_not_acknowledged_is_sent_again(core: AgentCore, link: Rec
     await keep(core, 0)
     report, outcome = an_execution()
     link.report_answers = [NotAcknowledged("late"), Accepted("no such command")]
-    link.outcome_answers = [NotAcknowledged("late"), Accepted("no such command")]
+    link.outcome_answers = [NotAcknowledged("late"), Accepted("no such command", is_unknown=True)]
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(core.delivery.serve(link, {}))
         await settle()
@@ -153,6 +154,28 @@ async def test_a_controller_that_has_all_and_disagrees_ends_the_matter(
     await keep(core, 1)
     core.delivery.settle(an_execution()[1])
     link.outcome_answers = [Incomplete(Position(1, 1, 0))]
+    with pytest.raises(LinkLost, match="settle command c"):
+        await core.deliver(link)
+    assert core.delivery.held() == []
+
+
+async def test_an_outcome_refused_for_good_ends_the_session(
+    core: AgentCore, link: RecordingLink
+) -> None:
+    await keep(core, 0)
+    core.delivery.settle(an_execution()[1])
+    link.outcome_answers = [Accepted("not_yours: it is")]
+    with pytest.raises(LinkLost, match="settle command c"):
+        await core.deliver(link)
+    assert core.delivery.held() == []
+
+
+async def test_an_outcome_that_nobody_waits_for_needs_no_new_session(
+    core: AgentCore, link: RecordingLink
+) -> None:
+    await keep(core, 0)
+    core.delivery.settle(an_execution()[1])
+    link.outcome_answers = [Accepted("command_not_found: no such", is_unknown=True)]
     await core.deliver(link)
     assert core.delivery.held() == []
 
