@@ -22,6 +22,7 @@ from ogent.protocol.codec import format_time, pack
 USERNAME = "agent-account"
 PASSWORD = "correct horse battery"
 BLOCK = 1024 * 1024
+DEADLINE_S = 60
 
 
 @dataclass
@@ -200,10 +201,11 @@ class RecordingController:
         return self.commands[command_id]
 
     async def until(self, happened: Callable[[], bool]) -> None:
-        """Return once `happened()`; asked after every frame."""
-        while not happened():
-            self._changed.clear()
-            await self._changed.wait()
+        """Return once `happened()`; asked after every frame. Raises TimeoutError after 60 s."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not happened():
+                self._changed.clear()
+                await self._changed.wait()
 
     # --- what the agent does --------------------------------------------------------------
 
