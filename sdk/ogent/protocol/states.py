@@ -1,4 +1,4 @@
-"""The life cycle of a command in the words of the contract, and its summary."""
+"""The life cycle of a command as its users see it, and its summary."""
 
 from collections.abc import Mapping
 from enum import StrEnum
