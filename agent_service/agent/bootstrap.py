@@ -81,6 +81,8 @@ class Agent:
 
     async def run(self, until: Awaitable[object]) -> None:
         """Keep a session with the controller; once `until` returns, stop gracefully."""
+        # No TaskGroup: it would break a stop off where the session fails meanwhile, and wrap the
+        # error. Both tasks have ended, or are cancelled, when this returns.
         session = asyncio.ensure_future(self._keep())
         stopping = asyncio.ensure_future(until)
         try:

@@ -3,6 +3,11 @@
 import asyncio
 from pathlib import Path
 
+import aiohttp
+
+from agent.infrastructure.controller.socketio_link import open_link
+from ogent.protocol.messages import AgentAuth
+from ogent.protocol.version import PROTOCOL_VERSION
 from tests.fakes.recording_controller import RecordingController, block_digest
 from tests.integration.agent.agent_process import AgentProcess, agent_process, settings_for
 
@@ -58,6 +63,31 @@ async def test_cuts_all_the_time_neither_lose_nor_repeat_a_byte(
     assert record.result is not None
     assert record.result["stdout_digest"] == block_digest(record.stdout)
     assert [r["last_epoch"] for r in controller.registrations] == list(range(7))
+
+
+async def test_a_cancellation_that_comes_with_the_connection_is_honoured(
+    controller: RecordingController,
+) -> None:
+    async def connect() -> None:
+        connecting = asyncio.current_task()
+        assert connecting is not None
+
+        async def cancel() -> None:
+            asyncio.get_running_loop().call_soon(connecting.cancel)
+
+        auth = AgentAuth(instance_id="i" * 22, boot_id="", protocol=PROTOCOL_VERSION)
+        async with (
+            aiohttp.ClientSession() as http,
+            open_link(
+                controller.url, http=http, token="t", auth=auth, handlers={"connect": cancel}
+            ) as link,
+        ):
+            await link.closed()
+
+    task = asyncio.create_task(connect())
+    await asyncio.wait({task}, timeout=20)
+    assert task.done()
+    assert task.cancelled()
 
 
 async def test_a_command_that_ends_without_a_controller_is_reported_later(

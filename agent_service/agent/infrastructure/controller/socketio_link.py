@@ -50,11 +50,10 @@ class SocketIOLink:
 
     async def drained(self) -> None:
         """Return when the library's queue, which has no bound of its own, is empty."""
-        sent = asyncio.ensure_future(self._client.eio.queue.join())
-        ended = asyncio.ensure_future(self._ended.wait())
-        try:
+        async with asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(self._client.eio.queue.join())
+            ended = tasks.create_task(self._ended.wait())
             await asyncio.wait({sent, ended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
             sent.cancel()
             ended.cancel()
         self._require_open()
@@ -147,6 +146,7 @@ async def _connect(client: socketio.AsyncClient, url: str, token: str, auth: Age
         raise LinkLost(f"the controller at {url} did not answer in time") from exc
     except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError) as exc:
         raise LinkLost(f"the controller at {url} refused the session: {exc}") from exc
+    honour_cancellation()
     if client.eio.state != "connected":  # cut before the library would have told of it
         raise LinkLost("the connection was lost")
 
@@ -157,3 +157,4 @@ async def _disconnect(client: socketio.AsyncClient) -> None:
             await client.disconnect()
     except TimeoutError:
         pass  # the peer does not close its end; the connection ends with the http session
+    honour_cancellation()  # the library's reading task, which is awaited there, may take it
