@@ -77,9 +77,18 @@ class Authenticate:
         """Which agent a token opens the agents' door for."""
         claims = self.tokens.read_agent(token)
         user = await self._account(claims.subject)
-        if claims.agent_id is None or user.role not in (Role.AGENT, Role.ADMIN):
-            raise Unauthenticated("the account may not be an agent's any more")
+        _require_agents_role(user)
+        if claims.agent_id is None:
+            raise Unauthenticated("the token is not an agent's")
         return claims.agent_id
+
+    def agent_account(self, token: str) -> UserName:
+        """The account that an agent's token was given to, as the token says."""
+        return self.tokens.read_agent(token).subject
+
+    async def require_agent_account(self, name: UserName) -> None:
+        """Return while the account may be an agent's; raises Unauthenticated after that."""
+        _require_agents_role(await self._account(name))
 
     async def _by_named_token(self, token: str) -> Principal:
         found = await self.users.token_by_digest(token_digest(token))
@@ -98,6 +107,11 @@ class Authenticate:
         if user.is_disabled:
             raise Unauthenticated("the token's account is disabled")
         return user
+
+
+def _require_agents_role(user: User) -> None:
+    if user.role not in (Role.AGENT, Role.ADMIN):
+        raise Unauthenticated("the account may not be an agent's any more")
 
 
 def _lower(user: User, token: NamedToken) -> Role:

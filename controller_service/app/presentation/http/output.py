@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Header, Query
+import structlog
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.security.utils import get_authorization_scheme_param
 from starlette.responses import Response, StreamingResponse
 
 from app import wire
 from app.application.follower import Ended, Followed, StateReached
 from app.application.output_lines import WantedLines
 from app.application.use_cases import UseCases
+from app.domain.errors import Denied, NotFound, Unauthenticated, Unavailable
 from app.domain.ids import CommandId
 from app.domain.models.command import Command
 from app.domain.models.output import Stream
@@ -21,9 +24,13 @@ from app.presentation.http.dependencies import CurrentPrincipal
 from ogent.protocol import limits, resources
 from ogent.protocol.names import StreamEvent
 
+log = structlog.get_logger(__name__)
+
 #: A comment is sent after this long without an event, so that dead links are found.
 KEEPALIVE_S: Final = 15.0
 _KEEPALIVE: Final = b": keepalive\n\n"
+#: How often it is looked at whether the reader may still see the command.
+CHECK_INTERVAL_S: Final = 3.0
 
 
 def output_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
@@ -73,14 +80,16 @@ def output_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
     @router.get("/commands/{command_id}/events", response_class=StreamingResponse)
     async def events(
         principal: Current,
+        request: Request,
         command_id: CommandPath,
         last_event_id: Annotated[str | None, Header(pattern=r"^\d{1,18}$")] = None,
     ) -> Response:
         """Server-sent events `progress` (id = `seq`), `state` and `result`; ends after it."""
         command = await use_cases.queries.see_command(principal, CommandId(command_id))
         from_seq = 0 if last_event_id is None else int(last_event_id) + 1
+        token = get_authorization_scheme_param(request.headers.get("Authorization"))[1]
         return StreamingResponse(
-            _events(use_cases, command, from_seq),
+            _events(use_cases, command, from_seq, token),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -88,16 +97,24 @@ def output_router(use_cases: UseCases, current: CurrentPrincipal) -> APIRouter:
     return router
 
 
-async def _events(use_cases: UseCases, command: Command, from_seq: int) -> AsyncIterator[bytes]:
-    """Events until the result, or until the controller stops."""
+async def _events(
+    use_cases: UseCases, command: Command, from_seq: int, token: str
+) -> AsyncIterator[bytes]:
+    """Events until the result, until the controller stops, or until they may not be seen."""
     followed = use_cases.follower.follow(command.id, from_seq)
     stopping = asyncio.create_task(use_cases.lifecycle.until_draining())
+    refused = asyncio.create_task(_until_refused(use_cases, command.id, token))
     upcoming = asyncio.create_task(_next(followed))
     try:
         while True:
             await asyncio.wait(
-                (upcoming, stopping), timeout=KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED
+                (upcoming, stopping, refused),
+                timeout=KEEPALIVE_S,
+                return_when=asyncio.FIRST_COMPLETED,
             )
+            if refused.done():
+                refused.result()
+                return
             if upcoming.done():
                 item = upcoming.result()
                 yield await _event(use_cases, command, item)
@@ -109,10 +126,23 @@ async def _events(use_cases: UseCases, command: Command, from_seq: int) -> Async
             else:
                 yield _KEEPALIVE
     finally:
-        for task in (upcoming, stopping):
+        for task in (upcoming, stopping, refused):
             task.cancel()
-        await asyncio.wait((upcoming, stopping))
+        await asyncio.wait((upcoming, stopping, refused))
         await followed.aclose()
+
+
+async def _until_refused(use_cases: UseCases, command_id: CommandId, token: str) -> None:
+    """Return once whoever shows `token` may not see the command any more."""
+    while True:
+        await asyncio.sleep(CHECK_INTERVAL_S)
+        try:
+            principal = await use_cases.authenticate(token)
+            await use_cases.queries.see_command(principal, command_id)
+        except Unavailable as exc:
+            log.warning("a reader's rights could not be looked at", reason=exc.message)
+        except (Unauthenticated, Denied, NotFound):
+            return
 
 
 async def _next(followed: AsyncGenerator[Followed, None]) -> Followed:

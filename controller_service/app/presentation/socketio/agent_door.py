@@ -1,5 +1,6 @@
 """The agents' door: an agent's token opens it, before Engine.IO reads anything."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -7,11 +8,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.application.use_cases.sign_in import Authenticate
 from app.domain.errors import ControllerError, Unauthenticated
-from app.domain.ids import AgentId
+from app.domain.ids import AgentId, UserName
 from app.presentation.http.problems import of_error, problem_response
 from ogent.protocol.names import AGENT_SOCKET_PATH
 
-_SCOPE_KEY: Final = "ogent.agent_id"
+_SCOPE_KEY: Final = "ogent.agent"
+
+
+@dataclass(frozen=True, slots=True)
+class LetIn:
+    """An agent that the door let in, and the account that it signed in with."""
+
+    agent_id: AgentId
+    account: UserName
 
 
 class AgentDoor:
@@ -37,16 +46,18 @@ class AgentDoor:
             return
         await self._door(scope, receive, send)
 
-    async def _agent(self, headers: Headers) -> AgentId:
+    async def _agent(self, headers: Headers) -> LetIn:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise Unauthenticated("an agent shows Authorization: Bearer with its token")
-        return await self._authenticate.agent(token)
+        agent_id = await self._authenticate.agent(token)
+        return LetIn(agent_id, self._authenticate.agent_account(token))
 
 
-def agent_in(scope: Scope) -> AgentId:
+def agent_in(scope: Scope) -> LetIn:
     """Which agent the door let in; raises KeyError for a request that did not pass it."""
-    return AgentId(scope[_SCOPE_KEY])
+    let_in: LetIn = scope[_SCOPE_KEY]
+    return let_in
 
 
 async def _refuse(exc: ControllerError, scope: Scope, receive: Receive, send: Send) -> None:

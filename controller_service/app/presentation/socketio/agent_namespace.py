@@ -6,7 +6,8 @@ inbox has that order, and one task per session empties it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,9 +21,15 @@ from app.application.cancellation import honour_cancellation
 from app.application.ports.agent_channel import AgentChannel
 from app.application.use_cases import UseCases
 from app.application.use_cases.record_reports import Recorded, Report
-from app.domain.errors import ControllerError, StaleSession, Unavailable
-from app.domain.ids import AgentId, CommandId, SessionId
-from app.domain.models.agent import Session
+from app.domain.errors import (
+    ControllerError,
+    StaleSession,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
+from app.domain.ids import AgentId, CommandId, SessionId, UserName
+from app.domain.models.agent import AgentFacts, Session
 from app.presentation.socketio.agent_door import agent_in
 from app.presentation.socketio.boundary import (
     Answer,
@@ -40,8 +47,20 @@ from ogent.protocol.version import PROTOCOL_VERSION
 
 log = structlog.get_logger(__name__)
 
-#: How long an agent may take to write its new epoch down.
+#: How long an agent may take to register, and to write its new epoch down.
+REGISTER_TIMEOUT_S: Final = 15.0
 REGISTRATION_TIMEOUT_S: Final = 15.0
+#: How often what an agent says of itself is stored; the newest of it is.
+INFO_INTERVAL_S: Final = 30.0
+#: How often a session's account is looked at.
+CHECK_INTERVAL_S: Final = 3.0
+#: Commands of one session whose reports are being stored at once.
+RECORDING_MAX: Final = 64
+#: Frames of one session that wait for their answers.
+CALLS_MAX: Final = 8192
+#: Pauses between two tries to store that a session is over.
+RELEASE_FIRST_S: Final = 0.5
+RELEASE_MAX_S: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -49,10 +68,32 @@ class _Connection:
     """A socket that passed the door; `session` from its registration on."""
 
     agent_id: AgentId
+    account: UserName
     instance_id: str
+    is_registering: bool = False
     session: Session | None = None
     task: asyncio.Task[None] | None = None
+    watch: asyncio.Task[None] | None = None
     inbox: Inbox = field(default_factory=Inbox)
+    calls: int = 0
+    facts: AgentFacts | None = None
+    described: asyncio.Event = field(default_factory=asyncio.Event)
+    info_due_at: float = 0.0
+
+    def info_due_in_s(self) -> float:
+        """How long until the agent's facts may be stored again."""
+        return self.info_due_at - asyncio.get_running_loop().time()
+
+    def put_info_off(self) -> None:
+        """Its facts are being stored: not again before a while."""
+        self.info_due_at = asyncio.get_running_loop().time() + INFO_INTERVAL_S
+
+    def end(self) -> None:
+        """Let nothing run for it any more."""
+        self.inbox.close()
+        for task in (self.task, self.watch):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
 
 
 class AgentNamespace:
@@ -98,9 +139,33 @@ class AgentNamespace:
         if wanted.protocol != PROTOCOL_VERSION:
             text = f"this controller speaks protocol {PROTOCOL_VERSION}, not {wanted.protocol}"
             raise Refusal(text, {"code": "unsupported_protocol", "message": text})
-        agent_id = agent_in((environ or {})["asgi.scope"])
-        self._connections[sid] = _Connection(agent_id, wanted.instance_id)
+        let_in = agent_in((environ or {})["asgi.scope"])
+        connection = _Connection(let_in.agent_id, let_in.account, wanted.instance_id)
+        self._connections[sid] = connection
+        connection.watch = self._tasks.create_task(
+            self._watch(connection, sid), name=f"watch {let_in.agent_id}"
+        )
         return None
+
+    async def _watch(self, connection: _Connection, sid: str) -> None:
+        """Close a socket that does not register in time."""
+        await asyncio.sleep(REGISTER_TIMEOUT_S)
+        if connection.session is None:
+            log.warning("an agent did not register", agent_id=connection.agent_id)
+            await self._server.disconnect(sid, namespace=NAMESPACE)
+
+    async def _check(self, connection: _Connection, sid: str) -> None:
+        """Close the session once its account may not be an agent's; an old token ends nothing."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            try:
+                await self._use_cases.authenticate.require_agent_account(connection.account)
+            except Unavailable as exc:
+                log.warning("an account could not be looked at", reason=exc.message)
+            except Unauthenticated as exc:
+                log.warning("a session ended", agent_id=connection.agent_id, reason=exc.message)
+                await self._server.disconnect(sid, namespace=NAMESPACE)
+                return
 
     async def _disconnect(self, sid: str, reason: object = None, *_more: object) -> Answer | None:
         if self._server.manager.is_connected(sid, NAMESPACE):
@@ -109,9 +174,7 @@ class AgentNamespace:
         connection = self._connections.pop(sid, None)
         if connection is None:
             return None
-        connection.inbox.close()
-        if connection.task is not None and connection.task is not asyncio.current_task():
-            connection.task.cancel()
+        connection.end()
         if connection.session is not None:
             # A task of its own: the one that runs this may be among those just cancelled.
             self._tasks.create_task(
@@ -120,11 +183,26 @@ class AgentNamespace:
         return None
 
     async def _release(self, session: Session, reason: str) -> None:
-        try:
-            await self._use_cases.release_agent(session)
-            log.info("an agent left", agent_id=session.agent_id, reason=reason)
-        except Exception:
-            log.exception("a session could not be released", agent_id=session.agent_id)
+        """Store that the session is over, for as long as that takes; a newer one is not harmed."""
+        pause_s = RELEASE_FIRST_S
+        while True:
+            try:
+                await self._use_cases.release_agent(session)
+            except Unavailable as exc:
+                log.warning(
+                    "a release was not stored", agent_id=session.agent_id, reason=exc.message
+                )
+            except Exception:
+                log.exception("a session could not be released", agent_id=session.agent_id)
+            else:
+                log.info("an agent left", agent_id=session.agent_id, reason=reason)
+                return
+            if self._use_cases.lifecycle.is_draining:
+                return  # whoever starts next releases every session
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._use_cases.lifecycle.until_draining()
+            pause_s = min(pause_s * 2, RELEASE_MAX_S)
 
     async def _event(self, event: str, *given: object) -> Answer:
         if event in self._connections:
@@ -136,22 +214,27 @@ class AgentNamespace:
         data = payload[0] if payload else None
 
         async def handle() -> Answer:
-            return await handler_of(self._handlers, event)(connection, sid, data)
+            with _turn(connection):
+                return await handler_of(self._handlers, event)(connection, sid, data)
 
         return await answered(event, handle)
 
     async def _register(self, connection: _Connection, sid: str, data: object) -> Answer:
         frame = parse(messages.Register, data)
-        if connection.session is not None:
+        if connection.session is not None or connection.is_registering:
             return refusal("invalid_state", "this session is registered")
         self._use_cases.lifecycle.require_ready()
-        await self._supersede(connection, sid)
-        registered = await self._use_cases.register_agent(
-            wire.registration(frame, connection.agent_id, SessionId(sid))
-        )
+        connection.is_registering = True
+        try:
+            await self._supersede(connection, sid)
+            registered = await self._use_cases.register_agent(
+                wire.registration(frame, connection.agent_id, SessionId(sid))
+            )
+        finally:
+            connection.is_registering = False
         connection.session = registered.session
         if sid not in self._connections:  # it left while its session was being stored
-            await self._use_cases.release_agent(registered.session)
+            await self._release(registered.session, "it left while it registered")
             return refusal("stale_session", "this session is over")
         connection.task = self._tasks.create_task(
             self._serve(connection, sid, wire.registration_response(registered)),
@@ -190,6 +273,8 @@ class AgentNamespace:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._use_cases.dispatcher.serve(session), name="dispatch")
                 tasks.create_task(self._record_all(connection, session), name="record")
+                tasks.create_task(self._describe_all(connection, session), name="describe")
+                tasks.create_task(self._check(connection, sid), name="check")
         except AcknowledgementTimeout:
             log.warning("an agent did not take its epoch", agent_id=session.agent_id)
             await self._server.disconnect(sid, namespace=NAMESPACE)
@@ -198,16 +283,23 @@ class AgentNamespace:
             await self._server.disconnect(sid, namespace=NAMESPACE)
 
     async def _record_all(self, connection: _Connection, session: Session) -> None:
-        """Store what the session's inbox holds, again and again."""
+        """Store what the session's inbox holds, again and again.
+
+        A session takes a bounded part of the writer's queue: others have to get their turn.
+        """
+        turns = asyncio.Semaphore(RECORDING_MAX)
+
+        async def record(command_id: CommandId, frames: list[Waiting]) -> None:
+            async with turns:
+                await self._record(session, command_id, frames)
+
         while True:
             frames = await connection.inbox.take()
             by_command: dict[CommandId, list[Waiting]] = {}
             for waiting in frames:
                 by_command.setdefault(waiting.command_id, []).append(waiting)
             # Begun in order, so the store takes them in order and commits them together.
-            await asyncio.gather(
-                *(self._record(session, found, ws) for found, ws in by_command.items())
-            )
+            await asyncio.gather(*(record(found, ws) for found, ws in by_command.items()))
 
     async def _record(self, session: Session, command_id: CommandId, frames: list[Waiting]) -> None:
         reports = [waiting.report for waiting in frames]
@@ -238,10 +330,31 @@ class AgentNamespace:
         )
 
     async def _agent_info(self, connection: _Connection, sid: str, data: object) -> Answer:
+        """Store what the agent says of itself, or keep the newest of it until it is time to."""
         del sid
         info = parse(resources.AgentInfo, data)
-        await self._use_cases.describe_agent(_registered(connection), wire.facts(info))
+        session = _registered(connection)
+        if connection.facts is None and connection.info_due_in_s() <= 0:
+            connection.put_info_off()
+            await self._use_cases.describe_agent(session, wire.facts(info))
+        else:
+            connection.facts = wire.facts(info)
+            connection.described.set()
         return {"ok": True}
+
+    async def _describe_all(self, connection: _Connection, session: Session) -> None:
+        """Store the newest that was kept, when it is time to."""
+        while True:
+            await connection.described.wait()
+            await asyncio.sleep(max(connection.info_due_in_s(), 0))
+            connection.put_info_off()
+            facts, connection.facts = connection.facts, None
+            connection.described.clear()
+            try:
+                if facts is not None:
+                    await self._use_cases.describe_agent(session, facts)
+            except Unavailable as exc:
+                log.warning("facts were not stored", agent_id=session.agent_id, reason=exc.message)
 
     async def _command_state(self, connection: _Connection, sid: str, data: object) -> Answer:
         del sid
@@ -265,6 +378,18 @@ class AgentNamespace:
         frame = parse(messages.AgentResult, data)
         recorded = await _put(connection, frame.command_id, wire.outcome(frame))
         return wire.result_ack(recorded).model_dump()
+
+
+@contextmanager
+def _turn(connection: _Connection) -> Iterator[None]:
+    """One frame that is being answered; raises Throttled when too many are."""
+    if connection.calls >= CALLS_MAX:
+        raise Throttled("too many frames wait for their answers")
+    connection.calls += 1
+    try:
+        yield
+    finally:
+        connection.calls -= 1
 
 
 def _registered(connection: _Connection) -> Session:

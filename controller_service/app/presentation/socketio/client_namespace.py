@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,15 +14,20 @@ from socketio.exceptions import ConnectionRefusedError as Refusal
 
 from app import wire
 from app.application.follower import Ended, StateReached
+from app.application.look_again import rung_or_due
 from app.application.ports.clock import Clock
 from app.application.ports.wakeups import AGENTS_TOPIC, Wakeups
 from app.application.use_cases import UseCases
 from app.application.use_cases.queries import SeenAgent
 from app.domain.errors import (
     ControllerError,
+    Denied,
+    NotFound,
     Throttled,
+    TokenExpired,
     TooManySubscriptions,
     Unauthenticated,
+    Unavailable,
 )
 from app.domain.ids import AgentId, CommandId
 from app.domain.models.command import Command
@@ -49,6 +54,10 @@ SUBSCRIPTIONS_MAX: Final = 64
 CALLS_MAX: Final = 64
 #: How long a socket lives on with an expired token.
 EXPIRED_GRACE_S: Final = 60.0
+#: How often it is looked at whether a socket may still be told what it is told.
+CHECK_INTERVAL_S: Final = 3.0
+#: After this time without a wake-up the list of agents is looked at.
+LOOK_AGAIN_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -64,13 +73,15 @@ class _Socket:
     follows: dict[CommandId, asyncio.Task[None]] = field(default_factory=dict)
     agents: asyncio.Task[None] | None = None
     expiry: asyncio.Task[None] | None = None
+    check: asyncio.Task[None] | None = None
     calling: asyncio.Lock = field(default_factory=asyncio.Lock)
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     calls: int = 0
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Everything that runs for it."""
-        return [t for t in (*self.follows.values(), self.agents, self.expiry) if t is not None]
+        found = (*self.follows.values(), self.agents, self.expiry, self.check)
+        return [task for task in found if task is not None]
 
 
 class ClientNamespace:
@@ -123,6 +134,7 @@ class ClientNamespace:
         socket = _Socket(sid, token, principal)
         self._sockets[sid] = socket
         self._watch_expiry(socket)
+        socket.check = self._spawn(socket, self._check(socket), "check")
         self._spawn(socket, self._welcome(socket), "welcome")
         return None
 
@@ -155,12 +167,31 @@ class ClientNamespace:
         await asyncio.sleep(max(left_s, 0) + EXPIRED_GRACE_S)
         await self._server.disconnect(socket.sid, namespace=NAMESPACE)
 
+    async def _check(self, socket: _Socket) -> None:
+        """Again and again: whose token it is, and whether he may see what he follows.
+
+        Raises what is refused, which closes the socket. An expired token has its grace.
+        """
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            try:
+                socket.principal = await self._use_cases.authenticate(socket.token)
+                for command_id in list(socket.follows):
+                    await self._use_cases.queries.see_command(socket.principal, command_id)
+            except TokenExpired:
+                continue
+            except Unavailable as exc:
+                log.warning("a socket's rights could not be looked at", reason=exc.message)
+
     def _spawn(self, socket: _Socket, work: Awaitable[None], what: str) -> asyncio.Task[None]:
         """Run `work` for the socket; what goes wrong closes the socket and nothing else."""
 
         async def run() -> None:
             try:
                 await work
+            except (Unauthenticated, Denied, NotFound) as exc:
+                log.info("a socket was closed", sid=socket.sid, reason=exc.message)
+                await self._server.disconnect(socket.sid, namespace=NAMESPACE)
             except Exception:
                 log.exception("a socket failed", sid=socket.sid, what=what)
                 await self._server.disconnect(socket.sid, namespace=NAMESPACE)
@@ -291,6 +322,7 @@ class ClientNamespace:
                 changed = _changed(known, found)
                 if known is not None:
                     await self._tell_presence(socket, known, changed)
+                    await self._tell_departures(socket, known, found)
                 if known is None or changed:
                     version += 1
                     status = messages.AgentStatus(
@@ -300,7 +332,7 @@ class ClientNamespace:
                     )
                     await self._send(socket, ControllerEvent.AGENT_STATUS, status)
                 known = found
-                await bell.wait()
+                await rung_or_due(bell, LOOK_AGAIN_S)
 
     async def _tell_presence(
         self, socket: _Socket, known: Mapping[AgentId, SeenAgent], changed: list[SeenAgent]
@@ -315,6 +347,19 @@ class ClientNamespace:
                 else ControllerEvent.AGENT_DISCONNECTED
             )
             await self._send(socket, event, wire.agent(seen))
+
+    async def _tell_departures(
+        self,
+        socket: _Socket,
+        known: Mapping[AgentId, SeenAgent],
+        found: Mapping[AgentId, SeenAgent],
+    ) -> None:
+        """Agents that left what the socket may see, or asked for, are gone as far as it knows."""
+        for key in known.keys() - found.keys():
+            agent = known[key].agent.snapshot()
+            agent.sid = None
+            gone = wire.agent(replace(known[key], agent=agent))
+            await self._send(socket, ControllerEvent.AGENT_DISCONNECTED, gone)
 
     async def _send(self, socket: _Socket, event: ControllerEvent, body: BaseModel) -> None:
         """Send one event; returns once the socket has room for the next.
