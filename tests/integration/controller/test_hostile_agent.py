@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -10,12 +11,17 @@ import pytest
 
 from app.settings import Settings
 from tests.fakes.protocol_agent import INFO, ProtocolAgent, now
-from tests.integration.controller.commands import submit
 from tests.integration.controller.installation import Running
 
 Open = Callable[..., Any]
 NAMESPACE = "app.presentation.socketio.agent_namespace"
 DEADLINE_S = 40.0
+
+
+@pytest.fixture
+def patient_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that waits long for another process; asked for before the controller."""
+    monkeypatch.setattr("app.infrastructure.database.sqlite_database.BUSY_TIMEOUT_MS", 30_000)
 
 
 async def test_an_agent_that_does_not_register_is_hung_up(
@@ -42,17 +48,18 @@ async def test_of_many_facts_the_first_and_the_newest_are_stored(
     assert told == ["host 0", "host 99"]
 
 
-async def test_a_flood_of_reports_leaves_room_for_everybody_else(
-    admin: httpx2.AsyncClient, agent: ProtocolAgent, other_agent: ProtocolAgent
+async def test_a_flood_of_reports_leaves_room_in_the_store(
+    patient_store: None, settings: Settings, agent: ProtocolAgent
 ) -> None:
-    for number in range(7000):
-        frame = {"command_id": f"none {number}", "state": "running", "timestamp": now()}
-        await agent.emit("command_state", frame)
-    for _ in range(20):
-        await submit(admin, "web-2")
-    last = {"command_id": "none", "state": "running", "timestamp": now()}
-    async with asyncio.timeout(DEADLINE_S):
-        answer = await agent.call("command_state", last)
+    """More commands than may wait for the store, reported while it is busy."""
+    frame = {"state": "running", "timestamp": now()}
+    with closing(sqlite3.connect(settings.database_path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(6000):
+            await agent.emit("command_state", frame | {"command_id": f"none {number}"})
+        assert (await agent.call("agent_info", {}))["ok"] is False  # all of them have arrived
+        other.execute("ROLLBACK")
+    answer = await agent.call("command_state", frame | {"command_id": "none"})
     assert answer["error"]["code"] == "command_not_found"
     assert not agent.closed.is_set()
 
@@ -61,12 +68,11 @@ async def test_a_session_that_could_not_be_released_is_released_later(
     settings: Settings,
     admin: httpx2.AsyncClient,
     agent: ProtocolAgent,
-    caplog: Any,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     said = ""
     other = sqlite3.connect(settings.database_path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other.execute("BEGIN IMMEDIATE")  # for longer than the store waits
     async with asyncio.timeout(DEADLINE_S):
         await agent.disconnect()
         while "a release was not stored" not in (said := said + "".join(capfd.readouterr())):

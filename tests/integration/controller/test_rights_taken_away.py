@@ -1,6 +1,7 @@
 """What was given away ends soon after the right to it does."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -60,17 +61,17 @@ async def test_a_session_ends_with_the_account_of_its_agent(
 
 
 async def test_a_session_outlives_its_token(
-    controller: Running, admin: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    controller: Running, vera: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.presentation.socketio.agent_namespace.CHECK_INTERVAL_S", 0.1)
-    token = controller.installation.agents["web-1"]
-    agent = ProtocolAgent(controller.url, token, "web-1")
+    key = (controller.data_dir / "secret-key").read_text().strip()
+    claims = {"aud": "ogent-agent", "typ": "agent", "sub": "agents", "agent_id": "web-1"}
+    agent = ProtocolAgent(controller.url, jwt(key, **claims, exp=int(time.time()) + 3), "web-1")
     await agent.connect()
     await agent.register()
-    key = controller.data_dir / "secret-key"
-    assert jwt(key.read_text().strip()) != token
-    await asyncio.sleep(1)  # ten checks
+    await asyncio.sleep(3.5)  # its token has expired, and checks have passed since
     assert not agent.closed.is_set()
+    assert (await vera.get("/agents/web-1")).json()["status"] == "online"
     await agent.disconnect()
 
 
