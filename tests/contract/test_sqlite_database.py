@@ -1,6 +1,7 @@
 """Writes share transactions without sharing their failures, and a full disk is told to all."""
 
 import asyncio
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from app.domain.errors import StorageFull, StorageUnavailable
+from app.infrastructure.database import sqlite_database
 from app.infrastructure.database.sqlite_database import SqliteDatabase, open_sqlite_database
 
 ROOM_PAGES = 4
@@ -220,3 +222,21 @@ async def test_a_read_after_the_end_is_refused(database_path: Path) -> None:
     with pytest.raises(StorageUnavailable):
         async with asyncio.timeout(20):
             await database.read(names)
+
+
+async def test_a_writer_that_dies_stops_the_process_and_leaves_nobody_waiting(
+    notes: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+
+    def die(writer: object, group: object) -> list[object]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sqlite_database._Writer, "write", die)
+    async with asyncio.timeout(20):
+        for _ in range(2):  # the one that it dies of, and one that comes afterwards
+            with pytest.raises(StorageUnavailable):
+                await notes.write(names)
+            await stopped.wait()
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)

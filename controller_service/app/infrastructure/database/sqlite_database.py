@@ -108,17 +108,27 @@ class SqliteDatabase:
     def _write_all(self) -> None:
         """Write until the end; a bug here ends the process rather than leave everybody waiting."""
         try:
-            self._write_until_closed()
+            with _Writer(self._writer) as writer:
+                while (group := self._next_group()) is not None:
+                    self._write_group(writer, group)
         except Exception:
             log.critical("the writer of the database died: the controller stops", exc_info=True)
+            self._is_closed = True
+            while not self._waiting.empty():
+                if (work := self._waiting.get()) is not None:
+                    self._resolve_all([work], [_Raised(_writer_died())])
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _write_until_closed(self) -> None:
-        with _Writer(self._writer) as writer:
-            while (group := self._next_group()) is not None:
-                wanted = [work for work in group if not work.future.cancelled()]
-                outcomes = writer.write(wanted)
-                self._loop.call_soon_threadsafe(_resolve, wanted, outcomes)
+    def _write_group(self, writer: "_Writer", group: list[_Work[Any]]) -> None:
+        wanted = [work for work in group if not work.future.cancelled()]
+        outcomes: list[object] = [_Raised(_writer_died())] * len(wanted)
+        try:
+            outcomes = writer.write(wanted)
+        finally:
+            self._resolve_all(wanted, outcomes)
+
+    def _resolve_all(self, group: list[_Work[Any]], outcomes: list[object]) -> None:
+        self._loop.call_soon_threadsafe(_resolve, group, outcomes)
 
     def _next_group(self) -> list[_Work[Any]] | None:
         """All that waits, at least one, up to GROUP_MAX; None at the end."""
@@ -221,6 +231,10 @@ def _resolve(group: list[_Work[Any]], outcomes: list[object]) -> None:
             work.future.set_exception(outcome.error)
         else:
             work.future.set_result(outcome)
+
+
+def _writer_died() -> StorageUnavailable:
+    return StorageUnavailable("the database's writer failed: the controller stops")
 
 
 def _translated(exc: DBAPIError | sqlite3.Error) -> StorageFull | StorageUnavailable:
