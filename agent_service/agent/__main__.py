@@ -17,10 +17,12 @@ UNUSED: Final = ("aio_pika", "kombu", "redis", "requests", "rich", "websocket")
 
 def main(env_file: Path = Path(".env")) -> int:
     """Run the agent with what the environment and `env_file` say; its exit status."""
-    _parse_arguments()
-    with _as_if_not_installed(UNUSED):
-        from agent.process import run  # here, so that the libraries are imported as said above
-    return run(env_file)
+    arguments = _parse_arguments()
+    with _as_if_not_installed(UNUSED):  # here, so that the libraries are imported as said above
+        from agent.process import run, status, stop_commands
+    if arguments.status:
+        return status(env_file, as_json=arguments.json)
+    return stop_commands(env_file) if arguments.stop_commands else run(env_file)
 
 
 @contextmanager
@@ -36,14 +38,25 @@ def _as_if_not_installed(names: tuple[str, ...]) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _parse_arguments() -> None:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ogent-agent",
         description="Runs commands on this machine for an Ogent controller. Everything is set by "
         "the environment or .env; .env.example names every variable.",
     )
     parser.add_argument("--version", action="version", version=f"ogent-agent {VERSION}")
-    parser.parse_args()
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument(
+        "--status", action="store_true", help="print what runs and what waits here, and end"
+    )
+    asked.add_argument(
+        "--stop-commands",
+        action="store_true",
+        help="end every command of this agent, and return when nothing of them is left; "
+        "stopping the agent itself leaves them running",
+    )
+    parser.add_argument("--json", action="store_true", help="with --status: machine-readable")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

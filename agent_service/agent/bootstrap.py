@@ -7,7 +7,8 @@ import secrets
 import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +17,12 @@ import aiohttp
 from agent import wire
 from agent.application.controller_time import ControllerTime
 from agent.application.delivery import Delivery
-from agent.application.ports.clock import Clock
 from agent.application.ports.executor import Executor
 from agent.application.ports.journal import Journal
-from agent.application.ports.spool import Spool
 from agent.application.supervisor import Supervisor
 from agent.application.use_cases.accept_order import AcceptOrder
 from agent.application.use_cases.control_execution import ControlExecution
+from agent.application.use_cases.report_status import ReportStatus
 from agent.application.use_cases.resume_session import ResumeSession
 from agent.application.use_cases.run_execution import RunExecution
 from agent.domain.ids import AgentId
@@ -33,33 +33,33 @@ from agent.infrastructure.controller.socketio_link import open_link
 from agent.infrastructure.executors.accounts import Account, account_named, own_account
 from agent.infrastructure.executors.local_executor import LocalExecutor
 from agent.infrastructure.host_facts import host_facts
+from agent.infrastructure.runner.client import RunnerClient, RunnerGone
+from agent.infrastructure.storage.file_journal import open_file_journal
+from agent.infrastructure.storage.file_spool import FileSpool
 from agent.infrastructure.storage.identity import agent_id_in
-from agent.infrastructure.storage.in_memory_journal import InMemoryJournal
-from agent.infrastructure.storage.in_memory_spool import InMemorySpool
 from agent.infrastructure.system_clock import SystemClock
+from agent.presentation.host.door import HostDoor, open_host_door
 from agent.presentation.socketio.controller_events import ControllerEvents, UseCases
 from agent.settings import InvalidSettings, Settings
-from ogent.protocol.limits import MIB
 from ogent.protocol.messages import AgentAuth
 from ogent.protocol.version import PROTOCOL_VERSION
 
 log = logging.getLogger(__name__)
 
-#: The spool is in memory, where SPOOL_MAX_BYTES counts up to this much.
-MEMORY_SPOOL_MAX_BYTES: Final = 32 * MIB
-#: A graceful stop: for the commands to end, then for their outcomes to be acknowledged.
-STOP_TIMEOUT_S: Final = 10.0
-FLUSH_TIMEOUT_S: Final = 5.0
+#: For a runner to be there before anything else begins.
+RUNNER_TIMEOUT_S: Final = 30.0
+#: A graceful stop: for what is about to be started, and for what has ended to be handed over.
+STOP_TIMEOUT_S: Final = 8.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 async def run_agent(settings: Settings, data_dir: Path) -> None:
     """Serve the controller until SIGTERM or SIGINT, then stop gracefully.
 
-    A stop ends the commands that run, since nothing that outlives this process could go on
-    reading what they write; they are reported `lost` with the code `agent_stopped`. A killed
-    agent leaves its commands alone, and its next start knows nothing of them.
-    Raises Superseded, GivenUp, and InvalidSettings where this host does not fit the settings.
+    Neither a stop nor the death of this process ends a command: the runner goes on, and the next
+    start takes everything up again.
+    Raises Superseded, GivenUp, RunnerGone, and InvalidSettings where this host does not fit the
+    settings.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -97,67 +97,146 @@ class Agent:
             session.result()
 
     async def _stop(self) -> None:
-        log.info("stopping")
+        log.info("stopping; what runs goes on")
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._supervisor.stop()
-            async with asyncio.timeout(FLUSH_TIMEOUT_S):
                 await self._delivery.flushed()
         except TimeoutError:
-            log.warning("stopped before everything could be handed over")
+            log.warning("stopped before everything was handed over: the next start does that")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    """The agent without its controller: what it has accepted, and who runs that."""
+
+    agent_id: AgentId
+    time: ControllerTime
+    journal: Journal
+    delivery: Delivery
+    executors: Mapping[ExecutionType, Executor]
+    supervisor: Supervisor
+
+
+@asynccontextmanager
+async def open_core(
+    settings: Settings, data_dir: Path, *, starts_commands: bool = True
+) -> AsyncIterator[Core]:
+    """Take up what an earlier start has left, and go on with it while open.
+
+    Without `starts_commands` what waits goes on waiting.
+    """
+    clock = SystemClock()
+    time = ControllerTime(clock)
+    async with AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(open_file_journal(data_dir / "journal"))
+        runner = RunnerClient(
+            data_dir,
+            spool_max_bytes=settings.spool_max_bytes,
+            grown=lambda command_id: delivery.grown(command_id),
+        )
+        spool = stack.enter_context(closing(FileSpool(data_dir / "spool", runner)))
+        delivery = Delivery(spool, journal, clock)
+        await stack.enter_async_context(_kept(runner))
+        local = LocalExecutor(command_account(settings), runner)
+        executors: Mapping[ExecutionType, Executor] = {ExecutionType.LOCAL: local}
+        supervisor = await stack.enter_async_context(
+            Supervisor(
+                RunExecution(executors=executors, journal=journal, time=time, clock=clock),
+                journal=journal,
+                delivery=delivery,
+                clock=clock,
+                max_concurrent=settings.max_concurrent_commands,
+            )
+        )
+        if not starts_commands:
+            await supervisor.stop()
+        await _take_up(journal, supervisor, local)
+        yield Core(
+            agent_id=AgentId(settings.agent_id) if settings.agent_id else agent_id_in(data_dir),
+            time=time,
+            journal=journal,
+            delivery=delivery,
+            executors=executors,
+            supervisor=supervisor,
+        )
 
 
 @asynccontextmanager
 async def open_agent(settings: Settings, data_dir: Path) -> AsyncIterator[Agent]:
     """Open what the agent needs, build its use cases, close all in reverse order."""
-    agent_id = AgentId(settings.agent_id) if settings.agent_id else agent_id_in(data_dir)
-    account = command_account(settings)
-    clock = SystemClock()
-    time = ControllerTime(clock)
-    journal: Journal = InMemoryJournal()
-    spool: Spool = InMemorySpool(min(settings.spool_max_bytes, MEMORY_SPOOL_MAX_BYTES))
-    delivery = Delivery(spool, journal, clock)
-    executors: Mapping[ExecutionType, Executor] = {ExecutionType.LOCAL: LocalExecutor(account)}
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(_http(settings))
-        supervisor = await stack.enter_async_context(
-            _supervisor(
-                settings, RunExecution(executors=executors, time=time), journal, delivery, clock
-            )
+        core = await stack.enter_async_context(open_core(settings, data_dir))
+        door = HostDoor(
+            ReportStatus(
+                agent_id=core.agent_id, supervisor=core.supervisor, delivery=core.delivery
+            ),
+            core.supervisor,
         )
-        use_cases = UseCases(
-            accept_order=AcceptOrder(
-                agent_id=agent_id, journal=journal, supervisor=supervisor, time=time
-            ),
-            control_execution=ControlExecution(
-                agent_id=agent_id, journal=journal, supervisor=supervisor
-            ),
-            resume_session=ResumeSession(
-                agent_id=agent_id,
-                facts=host_facts(list(executors)),
-                labels=settings.agent_labels,
-                journal=journal,
-                delivery=delivery,
-                supervisor=supervisor,
-                time=time,
-            ),
-            delivery=delivery,
-            verify=wire.unsigned_orders,
-        )
-        log.info("agent %s serves %s", agent_id, settings.controller_url)
-        yield Agent(_sessions(settings, agent_id, http, use_cases), supervisor, delivery)
+        await stack.enter_async_context(open_host_door(data_dir, door))
+        log.info("agent %s serves %s", core.agent_id, settings.controller_url)
+        sessions = _sessions(settings, core.agent_id, http, _use_cases(settings, core))
+        yield Agent(sessions, core.supervisor, core.delivery)
 
 
-def _supervisor(
-    settings: Settings, run: RunExecution, journal: Journal, delivery: Delivery, clock: Clock
-) -> Supervisor:
-    return Supervisor(
-        run,
-        journal=journal,
-        delivery=delivery,
-        clock=clock,
-        max_concurrent=settings.max_concurrent_commands,
+def _use_cases(settings: Settings, core: Core) -> UseCases:
+    return UseCases(
+        accept_order=AcceptOrder(
+            agent_id=core.agent_id,
+            journal=core.journal,
+            supervisor=core.supervisor,
+            time=core.time,
+        ),
+        control_execution=ControlExecution(
+            agent_id=core.agent_id, journal=core.journal, supervisor=core.supervisor
+        ),
+        resume_session=ResumeSession(
+            agent_id=core.agent_id,
+            facts=host_facts(list(core.executors)),
+            labels=settings.agent_labels,
+            journal=core.journal,
+            delivery=core.delivery,
+            supervisor=core.supervisor,
+            time=core.time,
+        ),
+        delivery=core.delivery,
+        verify=wire.unsigned_orders,
     )
+
+
+async def stop_all_commands(settings: Settings, data_dir: Path) -> None:
+    """End every command of an agent that does not run; raises RunnerGone.
+
+    How they came out is told to the controller at the agent's next start.
+    """
+    async with open_core(settings, data_dir, starts_commands=False) as core:
+        await core.supervisor.stop_commands()
+
+
+@asynccontextmanager
+async def _kept(runner: RunnerClient) -> AsyncIterator[None]:
+    """Have a runner while open; raises RunnerGone where none can be had."""
+    keeping = asyncio.create_task(runner.keep(), name="runner")
+    try:
+        async with asyncio.timeout(RUNNER_TIMEOUT_S):
+            await runner.ready()
+        yield
+    except TimeoutError as exc:
+        raise RunnerGone("no runner can be started: see runner/runner.log in DATA_DIR") from exc
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
+
+
+async def _take_up(journal: Journal, supervisor: Supervisor, local: LocalExecutor) -> None:
+    """Go on with what the journal holds, and end what it does not know of."""
+    unfinished = journal.unfinished()
+    await local.discard_strays([entry.order.id for entry in unfinished])
+    for entry in unfinished:
+        supervisor.take_up(entry)
+    if unfinished:
+        log.info("%d commands of an earlier start are taken up", len(unfinished))
 
 
 def _sessions(

@@ -18,7 +18,7 @@ from agent.domain.ids import AgentId, CommandId, ControlId
 from agent.domain.models.execution import Failure, Outcome, Report, State, StopFailure
 from agent.domain.models.executor import Exit, Place
 from agent.domain.models.order import Action, Control, Order
-from agent.domain.models.output import Chunk, Position
+from agent.domain.models.output import Chunk, Missing, OutputTotals, Position
 from ogent.protocol import messages, resources, states
 from ogent.protocol.codec import MalformedFrame, unpack
 
@@ -40,6 +40,9 @@ _STATES: Final[Mapping[State, states.State]] = {
 _UNKNOWN: Final = "command_not_found"
 _REFUSED_FOR_GOOD: Final = frozenset({_UNKNOWN, "validation_error", "unknown_event"})
 _INCOMPLETE: Final = frozenset({"incomplete", "digest_mismatch"})
+
+#: Gaps that one outcome names.
+MISSING_MAX: Final = 1024
 
 #: A frame as python-socketio packs it.
 Payload = dict[str, Any]
@@ -166,9 +169,10 @@ def _position(
 # --- agent → controller -----------------------------------------------------------------------
 
 
-def order_taken(command_id: CommandId, state: State) -> Payload:
+def order_taken(command_id: CommandId, state: State, *, is_held: bool = True) -> Payload:
     """The acknowledgement of an order that is in the journal."""
-    return messages.OrderAck(ok=True, command_id=command_id, state=_STATES[state]).model_dump()
+    ack = messages.OrderAck(ok=True, command_id=command_id, state=_STATES[state])
+    return {**ack.model_dump(), "held": is_held}
 
 
 def order_refused(command_id: str, why: AgentError) -> Payload:
@@ -230,21 +234,22 @@ def report_frame(report: Report) -> Payload:
     ).model_dump()
 
 
-def outcome_frame(outcome: Outcome) -> Payload:
+def outcome_frame(outcome: Outcome, totals: OutputTotals) -> Payload:
     """`command_result`."""
-    stdout, stderr = outcome.output.stdout, outcome.output.stderr
+    stdout, stderr = totals.stdout, totals.stderr
     return messages.AgentResult(
         command_id=outcome.command_id,
         state=_final_state(outcome.state, outcome.exit),
-        next_seq=outcome.output.next_seq,
+        next_seq=totals.next_seq,
         exit_code=outcome.exit.code,
         signal=outcome.exit.signal,
         stdout_bytes=stdout.written,
         stderr_bytes=stderr.written,
-        stdout_stored=stdout.kept,
-        stderr_stored=stderr.kept,
+        stdout_stored=stdout.sent,
+        stderr_stored=stderr.sent,
         stdout_digest=stdout.digest,
         stderr_digest=stderr.digest,
+        missing=[_missing(gap) for gap in totals.missing[:MISSING_MAX]],
         started_at=outcome.started_at,
         finished_at=outcome.finished_at,
         execution_type=_execution_type(outcome.place),
@@ -252,6 +257,12 @@ def outcome_frame(outcome: Outcome) -> Payload:
         error=_error(outcome.failure),
         stop_error=_stop_error(outcome.stop_failure),
     ).model_dump()
+
+
+def _missing(gap: Missing) -> resources.MissingOutput:
+    return resources.MissingOutput(
+        stream=states.Stream(gap.stream), offset=gap.offset, length=gap.length
+    )
 
 
 def _final_state(state: State, process_exit: Exit) -> states.State:

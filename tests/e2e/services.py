@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import ssl
@@ -174,6 +175,35 @@ def agent_in(folder: Path, agent_id: str, url: str, **settings: str) -> Iterator
         yield Agent(service, agent_id)
     finally:
         service.end()
+        end_commands(service)
+
+
+def end_commands(service: Service) -> None:
+    """End what outlives an agent: its commands, as a user would, and then its runner."""
+    subprocess.run(
+        [*service.argv, "--stop-commands"],
+        cwd=service.folder,
+        env=environment(service.folder) | service.settings,
+        timeout=DEADLINE_S,
+        check=True,
+    )
+    pid = runner_pid(Path(service.settings["DATA_DIR"]))
+    if pid is not None:
+        handle = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGTERM)
+        select.select([handle], [], [], DEADLINE_S)
+        os.close(handle)
+
+
+def runner_pid(data_dir: Path) -> int | None:
+    """The runner of an agent's folder; None where none runs."""
+    path = data_dir / "runner" / "runner.pid"
+    pid = int(path.read_text()) if path.exists() else 0
+    try:
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except FileNotFoundError:
+        return None
+    return pid if str(data_dir).encode() in argv else None
 
 
 def environment(home: Path) -> dict[str, str]:

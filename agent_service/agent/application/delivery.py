@@ -12,10 +12,10 @@ from agent.application.ports.clock import Clock
 from agent.application.ports.controller_link import ControllerLink, Held, Incomplete
 from agent.application.ports.journal import Journal
 from agent.application.ports.spool import Spool
-from agent.domain.errors import LinkLost, NotAcknowledged, OutputGone
+from agent.domain.errors import LinkLost, NotAcknowledged
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import Outcome, Report, State
-from agent.domain.models.output import CHUNK_MAX_BYTES, Chunk, Position
+from agent.domain.models.output import START, Chunk, Position
 
 log = logging.getLogger(__name__)
 
@@ -39,43 +39,42 @@ class _Parcel:
     state: State = State.ACCEPTED
     report: Report | None = None
     outcome: Outcome | None = None
-    #: Chunks below these numbers are in the spool, were sent, were acknowledged.
-    kept: int = 0
-    sent: int = 0
-    acknowledged: int = 0
-    #: Number and size of what was sent and not acknowledged in this session.
+    #: Whether there may be output that was not read yet.
+    may_have_more: bool = True
+    sent: Position = START
+    acknowledged: Position = START
+    #: Where each chunk ends that was sent and not acknowledged in this session, and its size.
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     in_flight_bytes: int = 0
     is_queued: bool = False
     has_reporter: bool = False
+    #: The controller was told that it has other output than was sent.
+    is_disowned: bool = False
     #: Set when there is something new for its reporter.
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def has_unsent(self) -> bool:
-        return self.sent < self.kept
-
-    def rewind(self, next_seq: int) -> None:
-        self.sent = next_seq
+    def rewind(self, position: Position) -> None:
+        self.sent = position
+        self.may_have_more = True
         self.in_flight.clear()
         self.in_flight_bytes = 0
 
-    def land(self, next_seq: int) -> int:
-        """Note that chunks below `next_seq` have arrived; how many bytes are no longer away."""
+    def land(self, position: Position) -> int:
+        """Note that all before `position` has arrived; how many bytes are no longer away."""
         landed = 0
-        while self.in_flight and self.in_flight[0][0] < next_seq:
+        while self.in_flight and self.in_flight[0][0] <= position.next_seq:
             landed += self.in_flight.popleft()[1]
         self.in_flight_bytes -= landed
-        self.acknowledged = max(self.acknowledged, next_seq)
+        self.acknowledged = position
         return landed
 
 
 class Delivery:
     """Holds each command from its acceptance until the controller has acknowledged its outcome.
 
-    Chunks stay in the spool until they are acknowledged; the newest report and the outcome of
-    each command stay here. While `serve` runs, everything is sent; a new session goes on from
-    where the controller says.
+    Output stays in the spool until it is acknowledged; the newest report and the outcome of each
+    command stay here. While `serve` runs, everything is sent; a new session goes on from where
+    the controller says.
     """
 
     def __init__(self, spool: Spool, journal: Journal, clock: Clock) -> None:
@@ -84,33 +83,34 @@ class Delivery:
         self._clock = clock
         self._parcels: dict[CommandId, _Parcel] = {}
         self._serving: _Serving | None = None
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._ended = 0
+        self._nothing_ended = asyncio.Event()
+        self._nothing_ended.set()
 
     def open(self, command_id: CommandId) -> None:
-        """Hold a command that was just accepted."""
-        self._parcels[command_id] = _Parcel(command_id)
-        self._empty.clear()
+        """Hold a command that was accepted; one that is held already stays as it is."""
+        self._parcels.setdefault(command_id, _Parcel(command_id))
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a session with the controller is open."""
+        return self._serving is not None
+
+    def __len__(self) -> int:
+        """How many commands are held."""
+        return len(self._parcels)
 
     def held(self) -> list[Held]:
         """Every command whose outcome is not acknowledged."""
-        return [Held(p.command_id, p.state, p.kept) for p in self._parcels.values()]
+        return [Held(p.command_id, p.state, p.sent.next_seq) for p in self._parcels.values()]
 
-    async def append(self, command_id: CommandId, chunk: Chunk) -> None:
-        """Keep the command's next chunk until it is acknowledged; waits while the spool is full.
-
-        The chunk of a command that was dropped is not kept.
-        """
-        if command_id not in self._parcels:
-            return
-        await self._spool.append(command_id, chunk)
+    def grown(self, command_id: CommandId) -> None:
+        """The spool has more of a command."""
         parcel = self._parcels.get(command_id)
-        if parcel is None:  # dropped while we waited
-            await self._spool.forget(command_id)
-            return
-        parcel.kept = chunk.seq + 1
-        if self._serving is not None:
-            self._serving.queue(parcel)
+        if parcel is not None:
+            parcel.may_have_more = True
+            if self._serving is not None:
+                self._serving.queue(parcel)
 
     def report(self, report: Report) -> None:
         """Send where an execution stands; a newer report takes the place of an unsent one."""
@@ -119,19 +119,28 @@ class Delivery:
             self._announce(parcel)
 
     def settle(self, outcome: Outcome) -> None:
-        """Send how an execution ended, once everything that it wrote is in the spool."""
-        if parcel := self._parcels.get(outcome.command_id):
-            parcel.state, parcel.outcome = outcome.state, outcome
-            self._announce(parcel)
+        """Send how an execution ended, after everything that the spool has of it."""
+        parcel = self._parcels.get(outcome.command_id)
+        if parcel is None:  # dropped while it ran: now that it has ended, its output can go
+            self._spool.forget(outcome.command_id)
+        if parcel is None or parcel.outcome is not None:
+            return
+        self._spool.finish(outcome.command_id, outcome.written)
+        parcel.state, parcel.outcome = outcome.state, outcome
+        self._ended += 1
+        self._nothing_ended.clear()
+        self.grown(outcome.command_id)
+        self._announce(parcel)
 
     async def acknowledge(self, command_id: CommandId, stored: Position) -> None:
         """The controller has stored everything before `stored`; a repeat changes nothing."""
         parcel = self._parcels.get(command_id)
-        if parcel is None or not parcel.acknowledged < stored.next_seq <= parcel.kept:
+        if parcel is None or not (
+            parcel.acknowledged.next_seq < stored.next_seq <= parcel.sent.next_seq
+        ):
             return
-        landed = parcel.land(stored.next_seq)
-        parcel.sent = max(parcel.sent, stored.next_seq)
-        await self._spool.acknowledge(command_id, stored.next_seq)
+        landed = parcel.land(stored)
+        self._spool.acknowledge(command_id, stored)
         if self._serving is not None:
             self._serving.landed(parcel, landed)
 
@@ -140,16 +149,19 @@ class Delivery:
         parcel = self._parcels.pop(command_id, None)
         if parcel is None:
             return
-        await self._spool.forget(command_id)
-        await self._journal.release(command_id)
+        if parcel.outcome is not None:
+            self._ended -= 1
+        # The id first: what is gone from the spool is never started again.
+        await self._journal.release(command_id, now=self._clock.now())
+        self._spool.forget(command_id)
         if self._serving is not None:
             self._serving.landed(parcel, parcel.in_flight_bytes)
-        if not self._parcels:
-            self._empty.set()
+        if not self._ended:
+            self._nothing_ended.set()
 
     async def flushed(self) -> None:
-        """Return when the controller has acknowledged everything that is held."""
-        await self._empty.wait()
+        """Return when the controller has acknowledged every outcome that there is."""
+        await self._nothing_ended.wait()
 
     async def serve(self, link: ControllerLink, resume: Mapping[CommandId, Position]) -> None:
         """Send over `link`, from `resume` on, until cancelled or until LinkLost is raised.
@@ -161,21 +173,18 @@ class Delivery:
         self._serving = serving
         try:
             for parcel in list(self._parcels.values()):
-                await self._rewind(parcel, resume.get(parcel.command_id))
+                self._go_on_from(parcel, resume.get(parcel.command_id, parcel.acknowledged))
             await serving.run(self._parcels)
         finally:
             self._serving = None
             for parcel in self._parcels.values():
                 parcel.has_reporter = parcel.is_queued = False
 
-    async def _rewind(self, parcel: _Parcel, stored: Position | None) -> None:
-        parcel.rewind(parcel.acknowledged)
-        if stored is None:
-            return
-        if parcel.acknowledged < stored.next_seq <= parcel.kept:
-            parcel.land(stored.next_seq)
-            await self._spool.acknowledge(parcel.command_id, stored.next_seq)
-        parcel.rewind(stored.next_seq)
+    def _go_on_from(self, parcel: _Parcel, stored: Position) -> None:
+        parcel.acknowledged = stored
+        parcel.rewind(stored)
+        self._spool.seek(parcel.command_id, stored)
+        self._spool.acknowledge(parcel.command_id, stored)
 
     def _announce(self, parcel: _Parcel) -> None:
         parcel.news.set()
@@ -225,8 +234,8 @@ class _Serving:
                 self.attend(parcel)
 
     def queue(self, parcel: _Parcel) -> None:
-        """Give the parcel its turn, if it has something to send and may send it."""
-        is_due = parcel.has_unsent and parcel.in_flight_bytes < COMMAND_WINDOW_BYTES
+        """Give the parcel its turn, if it may have something to send and may send it."""
+        is_due = parcel.may_have_more and parcel.in_flight_bytes < COMMAND_WINDOW_BYTES
         if is_due and not parcel.is_queued and self._delivery.holds(parcel):
             parcel.is_queued = True
             self._queue.append(parcel)
@@ -256,8 +265,6 @@ class _Serving:
                 continue
             await self._send_next(parcel)
             self.queue(parcel)
-            if not parcel.has_unsent:
-                parcel.news.set()
             if self._burst >= BURST_BYTES:
                 self._burst = 0
                 await self._link.drained()
@@ -274,24 +281,19 @@ class _Serving:
         return None
 
     async def _send_next(self, parcel: _Parcel) -> None:
-        """Send up to CHUNK_MAX_BYTES of what the parcel has not sent."""
-        start = parcel.sent
-        try:
-            chunks = await self._spool.read(
-                parcel.command_id, from_seq=start, max_bytes=CHUNK_MAX_BYTES
-            )
-        except OutputGone as exc:
-            await self._give_up(parcel, exc.message)
-        for chunk in chunks:
-            if chunk.seq != parcel.sent:  # the controller sent us back, or on, meanwhile
-                return
-            self._launch(parcel, chunk)
-            await self._link.send_chunk(parcel.command_id, chunk)
+        """Send the next chunk, if there is one."""
+        chunk = self._spool.next_chunk(parcel.command_id)
+        if chunk is None:
+            parcel.may_have_more = False
+            parcel.news.set()
+            return
+        self._launch(parcel, chunk)
+        await self._link.send_chunk(parcel.command_id, chunk)
 
     def _launch(self, parcel: _Parcel, chunk: Chunk) -> None:
         size = len(chunk.data)
-        parcel.sent = chunk.seq + 1
-        parcel.in_flight.append((chunk.seq, size))
+        parcel.sent = chunk.after
+        parcel.in_flight.append((parcel.sent.next_seq, size))
         parcel.in_flight_bytes += size
         self._in_flight_bytes += size
         self._burst += size
@@ -316,7 +318,7 @@ class _Serving:
             self._wake.set()
 
     async def _report_next(self, parcel: _Parcel) -> None:
-        if parcel.outcome is not None and not parcel.has_unsent:
+        if parcel.outcome is not None and not parcel.may_have_more:
             await self._deliver_outcome(parcel, parcel.outcome)
         elif parcel.outcome is None and parcel.report is not None:
             await self._deliver_report(parcel, parcel.report)
@@ -344,14 +346,15 @@ class _Serving:
             parcel.report = None
 
     async def _deliver_outcome(self, parcel: _Parcel, outcome: Outcome) -> None:
+        totals = self._spool.totals(parcel.command_id)
         try:
-            answer = await self._link.send_outcome(outcome)
+            answer = await self._link.send_outcome(outcome, totals)
         except NotAcknowledged as exc:
             log.warning("the outcome of %s is sent again: %s", parcel.command_id, exc)
             await self._clock.sleep(RESEND_DELAY_S)
             return
         if isinstance(answer, Incomplete):
-            await self._go_back(parcel, answer.stored)
+            await self._settle_difference(parcel, answer.stored)
             return
         if answer.refusal is not None:
             if not answer.is_unknown:
@@ -359,10 +362,21 @@ class _Serving:
             log.warning("the outcome of %s was refused: %s", parcel.command_id, answer.refusal)
         await self._delivery.drop(parcel.command_id)
 
-    async def _go_back(self, parcel: _Parcel, stored: Position) -> None:
-        if stored.next_seq >= parcel.kept:
-            await self._give_up(parcel, "the controller has all of it and disagrees")
+    async def _settle_difference(self, parcel: _Parcel, stored: Position) -> None:
+        """Send again from where the controller stands; where it has all and disagrees, say so."""
+        if stored == parcel.sent and parcel.is_disowned:
+            await self._give_up(parcel, "the controller takes no account of its output")
+        if stored == parcel.sent:
+            parcel.is_disowned = True
+            log.error(
+                "command %s: the controller has other output than was sent; it is told that "
+                "none of it is proven",
+                parcel.command_id,
+            )
+            self._spool.disown(parcel.command_id)
+            return
         log.info("command %s is sent again from chunk %d", parcel.command_id, stored.next_seq)
         self._in_flight_bytes -= parcel.in_flight_bytes
-        parcel.rewind(stored.next_seq)
+        parcel.rewind(stored)
+        self._spool.seek(parcel.command_id, stored)
         self.queue(parcel)

@@ -3,34 +3,36 @@
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Coroutine, Iterable
 from types import TracebackType
 from typing import Final, Self
 
 from agent.application.delivery import Delivery
 from agent.application.ports.clock import Clock
-from agent.application.ports.journal import Journal
+from agent.application.ports.journal import Journal, Unfinished
 from agent.application.running import Running
-from agent.application.stopping import Force
 from agent.application.use_cases.run_execution import RunExecution
-from agent.domain.errors import AgentBusy, AgentStopping, InvalidState
+from agent.domain.errors import AgentBusy, AgentStopping, InvalidState, NeverStarted
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import Execution, Failure, State
 from agent.domain.models.order import Action, Order
+from agent.domain.stopping import Force
 
 log = logging.getLogger(__name__)
 
-#: Orders that may wait for their turn; what it knows of each stays in memory.
-MAX_WAITING: Final = 10_000
+#: Commands that an agent holds at once: that wait, run, or have not been told to their end.
+#: Both sides name each of them when a session begins, in one frame.
+HELD_MAX: Final = 4096
 
-_STOPPED: Final = Failure("agent_stopped", "the agent was stopped while the command ran")
 _DISCARDED: Final = Failure("discarded", "the controller no longer knows of the command")
+_STOPPED_HERE: Final = Failure("stopped_on_host", "stopped on the host by ogent-agent")
 _FORCE: Final = {Action.CANCEL: Force.ASK, Action.KILL: Force.KILL}
 
 
 class Supervisor:
     """Runs up to `max_concurrent` executions beside each other; more wait, in order.
 
-    Entered, it takes orders; left, it kills what still runs.
+    Entered, it takes orders; left, it follows nothing any more, and what runs goes on by itself.
     """
 
     def __init__(
@@ -49,12 +51,10 @@ class Supervisor:
         self._max_concurrent = max_concurrent
         self._waiting: OrderedDict[CommandId, Running] = OrderedDict()
         self._running: dict[CommandId, Running] = {}
-        self._runs: dict[CommandId, asyncio.Task[None]] = {}
+        self._reserved = 0
         self._tasks = asyncio.TaskGroup()
+        self._following: set[asyncio.Task[None]] = set()
         self._is_stopping = False
-        self._is_closed = False
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -66,110 +66,161 @@ class Supervisor:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._is_closed = True
-        for task in self._runs.values():
-            task.cancel()  # which kills what it follows
+        self._is_stopping = True
+        for task in self._following:
+            task.cancel()
         is_cancelled = isinstance(exc, asyncio.CancelledError)
         await self._tasks.__aexit__(*((exc_type, exc, traceback) if is_cancelled else (None,) * 3))
 
     @property
-    def running(self) -> int:
-        """How many executions run now."""
-        return len(self._running)
+    def running(self) -> Iterable[Running]:
+        """The executions that run now."""
+        return self._running.values()
+
+    @property
+    def waiting(self) -> Iterable[Running]:
+        """Those that wait for their turn, in order."""
+        return self._waiting.values()
 
     def require_room(self) -> None:
         """Raises AgentStopping or AgentBusy where no order may be submitted."""
         if self._is_stopping:
-            raise AgentStopping("the agent is stopping")
-        if len(self._waiting) >= MAX_WAITING:
-            raise AgentBusy(f"{MAX_WAITING} commands wait on this agent already")
+            raise AgentStopping("the agent is stopping: the order is good for its next start")
+        if len(self._delivery) + self._reserved >= HELD_MAX:
+            raise AgentBusy(f"{HELD_MAX} commands are held on this agent already")
 
-    def submit(self, order: Order) -> None:
-        """Run `order`, which the journal has, as soon as it is its turn."""
-        running = Running(
+    def reserve(self, order: Order) -> str | None:
+        """Who would start `order` at once, where its turn is now; give it back or submit it."""
+        is_due = not self._waiting and len(self._running) + self._reserved < self._max_concurrent
+        self._reserved += 1
+        return self._run_execution.keeper_for(order) if is_due else None
+
+    def give_back(self) -> None:
+        """Take back a reservation."""
+        self._reserved -= 1
+        self._fill()
+
+    def submit(self, order: Order, keeper: str | None) -> None:
+        """Run a reserved `order`, which the journal has, as soon as it is its turn."""
+        self._reserved -= 1
+        self._delivery.open(order.id)
+        running = self._new(order)
+        if keeper is not None:
+            self._begin(running, self._run_execution(running, keeper))
+        else:
+            self._wait(running)
+
+    def take_up(self, entry: Unfinished) -> None:
+        """Go on with what an earlier process of this agent had accepted."""
+        self._delivery.open(entry.order.id)
+        if entry.outcome is not None:
+            self._delivery.settle(entry.outcome)
+        elif entry.keeper is not None:
+            running = self._new(entry.order)
+            self._begin(running, self._take_over(running, entry.keeper))
+        else:
+            self._wait(self._new(entry.order))
+
+    async def control(self, command_id: CommandId, action: Action) -> None:
+        """Do `action`, or put it into safe hands; raises InvalidState where it makes no sense."""
+        if command_id in self._waiting:
+            if action not in _FORCE:
+                text = f"command {command_id} has not started: {action} is not possible"
+                raise InvalidState(text)
+            await self._cancel_waiting(command_id, None)
+        elif command_id in self._running:
+            await self._control_running(self._running[command_id], action)
+
+    async def discard(self, command_id: CommandId) -> None:
+        """Cancel a command that the controller wants nothing more of; unknown ones are ignored."""
+        await self._cancel(command_id, _DISCARDED)
+
+    async def stop_commands(self) -> None:
+        """Cancel every command that is here now, and return when nothing of them is left."""
+        for command_id in list(self._waiting):
+            await self._cancel_waiting(command_id, _STOPPED_HERE)
+        for running in list(self._running.values()):
+            await running.begun.wait()
+        for command_id in [*self._waiting, *self._running]:
+            await self._cancel(command_id, _STOPPED_HERE)
+        if self._following:
+            await asyncio.wait(set(self._following))
+
+    async def stop(self) -> None:
+        """Take no new orders, start nothing more; returns when nothing is about to be started.
+
+        What runs goes on, what waits is in the journal.
+        """
+        self._is_stopping = True
+        for running in list(self._running.values()):
+            await running.begun.wait()
+
+    async def _cancel(self, command_id: CommandId, why: Failure) -> None:
+        if command_id in self._waiting:
+            await self._cancel_waiting(command_id, why)
+        elif command_id in self._running:
+            await self._running[command_id].stop(State.CANCELLED, Force.ASK, why)
+
+    async def _cancel_waiting(self, command_id: CommandId, why: Failure | None) -> None:
+        await self._waiting.pop(command_id).settle_unrun(State.CANCELLED, why)
+
+    async def _control_running(self, running: Running, action: Action) -> None:
+        if action in _FORCE:
+            await running.stop(State.CANCELLED, _FORCE[action])
+        elif action is Action.PAUSE:
+            await running.pause()
+        else:
+            await running.resume()
+
+    def _new(self, order: Order) -> Running:
+        return Running(
             Execution(order=order),
             journal=self._journal,
             delivery=self._delivery,
             clock=self._clock,
         )
-        self._delivery.open(order.id)
-        self._waiting[order.id] = running
-        self._idle.clear()
+
+    def _wait(self, running: Running) -> None:
+        self._waiting[running.execution.id] = running
         self._fill()
 
-    def control(self, command_id: CommandId, action: Action) -> None:
-        """Begin `action`; raises InvalidState for a pause or resume that makes no sense."""
-        if command_id in self._waiting:
-            self._control_waiting(command_id, action)
-        elif command_id in self._running:
-            self._control_running(self._running[command_id], action)
-
-    def discard(self, command_id: CommandId) -> None:
-        """Cancel a command that the controller wants nothing more of; unknown ones are ignored."""
-        if command_id in self._waiting:
-            self._cancel_waiting(command_id)
-        elif command_id in self._running:
-            self._running[command_id].stop(State.CANCELLED, Force.ASK, _DISCARDED)
-
-    async def stop(self) -> None:
-        """Take no new orders, end everything, and return when nothing runs.
-
-        What runs becomes `lost`, since no user asked for its end; what waited `rejected`.
-        """
-        self._is_stopping = True
-        while self._waiting:
-            _, running = self._waiting.popitem(last=False)
-            await running.settle_unrun(State.REJECTED, AgentStopping("the agent was stopped"))
-        for running in self._running.values():
-            running.stop(State.LOST, Force.ASK, _STOPPED)
-        self._note_idle()
-        await self._idle.wait()
-
-    def _control_waiting(self, command_id: CommandId, action: Action) -> None:
-        if action not in _FORCE:
-            raise InvalidState(f"command {command_id} has not started: {action} is not possible")
-        self._cancel_waiting(command_id)
-
-    def _control_running(self, running: Running, action: Action) -> None:
-        if action in _FORCE:
-            running.stop(State.CANCELLED, _FORCE[action])
-        elif action is Action.PAUSE:
-            running.pause()
-        else:
-            running.resume()
-
-    def _cancel_waiting(self, command_id: CommandId) -> None:
-        running = self._waiting.pop(command_id)
-        self._tasks.create_task(running.settle_unrun(State.CANCELLED), name=f"cancel {command_id}")
-        self._note_idle()
-
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._max_concurrent:
-            command_id, running = self._waiting.popitem(last=False)
-            self._running[command_id] = running
-            run = self._tasks.create_task(self._run(running), name=f"run {command_id}")
-            self._runs[command_id] = run
+        while (
+            self._waiting
+            and not self._is_stopping
+            and len(self._running) + self._reserved < self._max_concurrent
+        ):
+            _, running = self._waiting.popitem(last=False)
+            self._begin(running, self._run_execution(running, None))
 
-    async def _run(self, running: Running) -> None:
+    def _begin(self, running: Running, run: Coroutine[None, None, None]) -> None:
+        self._running[running.execution.id] = running
+        task = self._tasks.create_task(self._run(running, run), name=f"run {running.execution.id}")
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def _take_over(self, running: Running, keeper: str) -> None:
+        try:
+            await self._run_execution.take_over(running, keeper)
+        except NeverStarted:  # its turn comes first
+            order = running.execution.order
+            self._waiting[order.id] = self._new(order)
+            self._waiting.move_to_end(order.id, last=False)
+
+    async def _run(self, running: Running, run: Coroutine[None, None, None]) -> None:
         command_id = running.execution.id
         try:
-            await self._run_execution(running)
+            await run
         except Exception:  # the supervisor of a loop: one command's bug is not another's
             log.exception("command %s could not be followed to its end", command_id)
             await self._give_up(running)
         finally:
-            del self._running[command_id], self._runs[command_id]
-            if not self._is_closed:
-                self._fill()
-            self._note_idle()
+            del self._running[command_id]
+            running.begun.set()
+            self._fill()
 
     async def _give_up(self, running: Running) -> None:
         execution = running.execution
         if not execution.is_final:
-            state = State.FAILED if execution.state is State.ACCEPTED else State.LOST
             why = Failure("internal_error", "the agent failed; its log says why")
-            await running.settle_unrun(state, why)
-
-    def _note_idle(self) -> None:
-        if not self._running and not self._waiting:
-            self._idle.set()
+            await running.settle_unrun(State.LOST, why)

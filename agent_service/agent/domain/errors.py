@@ -50,9 +50,15 @@ class AgentBusy(Refused):
 
 
 class AgentStopping(Refused):
-    """The agent is stopping and takes no new work."""
+    """The agent is stopping and takes no new work; the order is good for its next start."""
 
-    code = "agent_stopping"
+    code = "draining"
+
+
+class NoRoom(Refused):
+    """The agent's disk is full: what it accepts it could not remember."""
+
+    code = "agent_disk_full"
 
 
 class UnknownCommand(Refused):
@@ -103,7 +109,19 @@ class NotAcknowledged(AgentError):
     code = "not_acknowledged"
 
 
-class OutputGone(AgentError):
-    """The controller asks for output that it once acknowledged and that is no longer here."""
+class StartedBefore(AgentError):
+    """A command was started once, and whoever did it no longer knows of it."""
 
-    code = "output_gone"
+    code = "agent_state_lost"
+
+
+class NeverStarted(AgentError):
+    """A command is unknown to whoever was to start it, and would be known had it been started."""
+
+    code = "never_started"
+
+
+class JournalUnavailable(AgentError):
+    """The journal could not be written: the disk is full, or fails."""
+
+    code = "journal_unavailable"

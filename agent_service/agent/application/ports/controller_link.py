@@ -7,7 +7,7 @@ from typing import Protocol
 from agent.domain.ids import AgentId, CommandId
 from agent.domain.models.execution import Outcome, Report, State
 from agent.domain.models.executor import ExecutionType
-from agent.domain.models.output import Chunk, Position
+from agent.domain.models.output import Chunk, OutputTotals, Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """The outcome was not taken: `stored` is what the controller has, send from there."""
+    """The outcome was not taken: `stored` is what the controller has, send from there.
+
+    Where that is all that was sent, the controller's bytes differ from those that were sent.
+    """
 
     stored: Position
 
@@ -79,6 +82,9 @@ class ControllerLink(Protocol):
         """Send where an execution stands; raises NotAcknowledged when no answer came in time."""
         ...
 
-    async def send_outcome(self, outcome: Outcome) -> Accepted | Incomplete:
-        """Send how an execution ended; raises NotAcknowledged when no answer came in time."""
+    async def send_outcome(self, outcome: Outcome, totals: OutputTotals) -> Accepted | Incomplete:
+        """Send how an execution ended and what it wrote.
+
+        Raises NotAcknowledged when no answer came in time.
+        """
         ...

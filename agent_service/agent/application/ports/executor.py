@@ -1,55 +1,74 @@
 """A way to run commands."""
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol
 
-from agent.domain.models.executor import Exit, Impulse, Place, Survivors
+from agent.domain.models.execution import Ending, Failure, State, StopFailure
+from agent.domain.models.executor import Place
 from agent.domain.models.order import Order
-from agent.domain.models.output import Piece
+from agent.domain.stopping import Force
+
+StopFailed = Callable[[StopFailure], None]
 
 
 class RunningProcess(Protocol):
-    """The first process of a command, and the tree below it."""
+    """The first process of a command, and the tree below it.
 
-    async def read(self) -> Sequence[Piece]:
-        """What was written since the last call, in the order of its arrival.
+    Whoever owns it keeps its deadline and carries out a stop to the end, also when nobody is here
+    any more; what is asked for below is in its hands when the call returns.
+    """
 
-        Waits until there is something; empty once both streams have ended and all was read.
-        Small writes are gathered for some milliseconds. While nobody reads, the command is slowed
-        down: at most some hundred KiB are held here.
+    @property
+    def started_at(self) -> datetime:
+        """When it was started."""
+        ...
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it stands still, as asked."""
+        ...
+
+    async def wait(self) -> Ending:
+        """How it ended, once its output is complete; it may be called again."""
+        ...
+
+    async def stop(self, ended_as: State, force: Force, failure: Failure | None) -> None:
+        """Begin to end the whole tree as `ended_as`; the first reason counts, any may hurry.
+
+        Nothing happens once the first process has ended by itself. A tree that outlives being
+        killed is told to who started or took over, and the stop goes on.
         """
         ...
 
-    async def wait(self) -> Exit:
-        """How the first process ended; it may be called again.
-
-        Raises EndUnknown where it has ended and the system does not say how.
-        """
+    async def pause(self) -> bool:
+        """Stop the tree's clock; False where it is being stopped, or has ended."""
         ...
 
-    def abandon_output(self) -> None:
-        """Read nothing more: `read` gives what it has, then ends.
-
-        Children that still hold the streams may go on writing; it is drained and dropped.
-        """
-        ...
-
-    async def signal(self, impulse: Impulse) -> Survivors:
-        """Send `impulse` to every live process of the tree; who was alive when it was sent.
-
-        The tree holds the first process, all its descendants, and who left it but carries its
-        mark. With PROBE nothing is sent.
-        """
+    async def resume(self) -> bool:
+        """Let a paused tree go on; False where it is being stopped, or has ended."""
         ...
 
 
 class Executor(Protocol):
-    """Starts processes for orders."""
+    """Starts processes for orders; what they write goes into the spool."""
 
-    def run(self, order: Order, place: Place) -> AbstractAsyncContextManager[RunningProcess]:
-        """Enter to start the process; leave to let go of it, which ends nothing.
+    @property
+    def keeper(self) -> str:
+        """Who would own what is started now; its name is in the journal before the start."""
+        ...
 
-        Entering raises SpawnFailed, and then nothing ran.
+    async def start(self, order: Order, place: Place, stop_failed: StopFailed) -> RunningProcess:
+        """Start the order's process.
+
+        Raises CannotStart, and then nothing ran or will; and StartedBefore for an order that was
+        started once, by whomever.
+        """
+        ...
+
+    async def take_over(self, order: Order, keeper: str, stop_failed: StopFailed) -> RunningProcess:
+        """The process that `keeper` was to start for the order before this agent's own start.
+
+        Raises NeverStarted where it certainly was not, StartedBefore where that cannot be known.
         """
         ...

@@ -1,36 +1,44 @@
-"""Chunks that the controller has not acknowledged."""
+"""What commands wrote, until the controller has it."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from agent.domain.ids import CommandId
-from agent.domain.models.output import Chunk
+from agent.domain.models.output import Chunk, OutputTotals, Position
+from agent.domain.models.transmission import Written
 
 
 class Spool(Protocol):
-    """Keeps each command's chunks, in order, until they are acknowledged; bounded in bytes."""
+    """Keeps the bytes of each command in the order in which they came; who runs it fills it.
 
-    async def append(self, command_id: CommandId, chunk: Chunk) -> None:
-        """Keep `chunk`, which follows the command's last one; waits while the spool is full.
+    Chunks are cut when they are read, from the place where the controller stands, so nothing of
+    the cutting has to survive. Bounded in bytes: who fills it waits while it is full, but a
+    command of which nothing is kept waits for nobody.
+    """
 
-        A command of which nothing is kept waits for nobody, so that one that prints without end
-        cannot silence the others. Cancelled while it waits, it has kept nothing.
-        """
+    def seek(self, command_id: CommandId, position: Position) -> None:
+        """Read on from `position`: what lies before it is stored by the controller."""
         ...
 
-    async def read(
-        self, command_id: CommandId, *, from_seq: int, max_bytes: int
-    ) -> Sequence[Chunk]:
-        """Chunks from `from_seq` on, up to `max_bytes` but at least one where there is one.
-
-        Raises OutputGone where `from_seq` was acknowledged before.
-        """
+    def next_chunk(self, command_id: CommandId) -> Chunk | None:
+        """The chunk that follows; None where nothing more is there now."""
         ...
 
-    async def acknowledge(self, command_id: CommandId, next_seq: int) -> None:
-        """Let go of every chunk below `next_seq`; a repeat changes nothing."""
+    def acknowledge(self, command_id: CommandId, position: Position) -> None:
+        """Everything before `position` may go; a repeat changes nothing."""
         ...
 
-    async def forget(self, command_id: CommandId) -> None:
-        """Let go of all chunks of a command, and of the wait of one that is being appended."""
+    def finish(self, command_id: CommandId, written: Written) -> None:
+        """The command's processes write no more."""
+        ...
+
+    def totals(self, command_id: CommandId) -> OutputTotals:
+        """The account of what was given; complete when it is finished and all was given."""
+        ...
+
+    def disown(self, command_id: CommandId) -> None:
+        """The controller has something else than was sent: the account says so from now on."""
+        ...
+
+    def forget(self, command_id: CommandId) -> None:
+        """Let go of everything of a command."""
         ...

@@ -12,7 +12,7 @@ from agent.domain.models.order import Control
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlExecution:
-    """Begin to cancel, kill, pause or resume; returns before it is done.
+    """Cancel, kill, pause or resume; when it returns, whoever owns the command will see to it.
 
     Raises WrongAgent, UnknownCommand, or InvalidState where the action makes no sense. A repeat
     changes nothing.
@@ -26,9 +26,9 @@ class ControlExecution:
         """The command's state as it was when the control arrived."""
         if control.agent_id != self.agent_id:
             raise WrongAgent(f"the order is for agent {control.agent_id}")
-        state = await self.journal.state_of(control.command_id)
-        if state is None:
+        known = self.journal.known(control.command_id)
+        if known is None:
             raise UnknownCommand(f"there is no command {control.command_id} here")
-        if state not in FINAL:
-            self.supervisor.control(control.command_id, control.action)
-        return state
+        if known.state not in FINAL:
+            await self.supervisor.control(control.command_id, control.action)
+        return known.state

@@ -63,6 +63,6 @@ class ResumeSession:
         self.time.tell(answer.server_time)
         for point in answer.resume:
             if point.is_dropped:
-                self.supervisor.discard(point.command_id)
+                await self.supervisor.discard(point.command_id)
                 await self.delivery.drop(point.command_id)
         return {p.command_id: p.stored for p in answer.resume if not p.is_dropped}

@@ -10,7 +10,8 @@ from agent.domain.errors import IllegalMove
 from agent.domain.ids import CommandId
 from agent.domain.models.executor import Exit, Place
 from agent.domain.models.order import Order
-from agent.domain.models.output import OutputTotals
+from agent.domain.models.output import Counts
+from agent.domain.models.transmission import Written
 
 
 class State(StrEnum):
@@ -47,6 +48,12 @@ NEXT: Final[Mapping[State, Set[State]]] = {
 FINAL: Final[Set[State]] = frozenset(state for state in State if state not in NEXT)
 
 
+#: How a process ended of which nobody saw the end.
+NOT_SEEN: Final = Exit()
+#: What a command wrote that never ran.
+NOTHING_WRITTEN: Final = Written(Counts(), Counts())
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a command failed, was lost or was rejected: a stable word and a sentence."""
@@ -62,6 +69,24 @@ class StopFailure:
     code: str
     message: str
     pids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How the processes of a command came to their end.
+
+    `stopped_as` is TIMED_OUT or CANCELLED where a stop began before the first process had ended
+    and nothing of the tree is left, LOST where nobody saw the end, and None where it ended by
+    itself.
+    """
+
+    finished_at: datetime
+    started_at: datetime
+    written: Written
+    exit: Exit = NOT_SEEN
+    stopped_as: State | None = None
+    failure: Failure | None = None
+    stop_failure: StopFailure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +108,8 @@ class Outcome:
     command_id: CommandId
     state: State
     finished_at: datetime
-    output: OutputTotals
-    exit: Exit
+    written: Written = NOTHING_WRITTEN
+    exit: Exit = NOT_SEEN
     started_at: datetime | None = None
     place: Place | None = None
     failure: Failure | None = None
@@ -136,23 +161,28 @@ class Execution:
             stop_failure=self.stop_failure,
         )
 
-    def end(
-        self,
-        state: State,
-        output: OutputTotals,
-        *,
-        at: datetime,
-        process_exit: Exit | None = None,
-        failure: Failure | None = None,
-    ) -> Outcome:
-        """Enter the final `state` and say how it came out."""
+    def end(self, ending: Ending) -> Outcome:
+        """Enter the final state that `ending` gives it, and say how it came out."""
+        self.move(ending.stopped_as or State.EXITED)
+        return Outcome(
+            command_id=self.id,
+            state=self.state,
+            finished_at=ending.finished_at,
+            written=ending.written,
+            exit=ending.exit,
+            started_at=self.started_at,
+            place=self.place,
+            failure=ending.failure,
+            stop_failure=ending.stop_failure,
+        )
+
+    def end_unrun(self, state: State, *, at: datetime, failure: Failure | None = None) -> Outcome:
+        """Enter the final `state` without an end that anybody saw; `lost` where there was one."""
         self.move(state)
         return Outcome(
             command_id=self.id,
             state=state,
             finished_at=at,
-            output=output,
-            exit=process_exit or Exit(),
             started_at=self.started_at,
             place=self.place,
             failure=failure,

@@ -1,6 +1,5 @@
 """Ways to run a command, and how a process ends."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,21 +25,3 @@ class Exit:
 
     code: int | None = None
     signal: str | None = None
-
-
-class Impulse(StrEnum):
-    """What can be sent to every process of a tree; PROBE only looks."""
-
-    TERMINATE = "terminate"
-    KILL = "kill"
-    PAUSE = "pause"
-    CONTINUE = "continue"
-    PROBE = "probe"
-
-
-@dataclass(frozen=True, slots=True)
-class Survivors:
-    """The live processes of a tree, and those among them that the agent may not signal."""
-
-    pids: Sequence[int] = ()
-    denied: Sequence[int] = ()

@@ -1,8 +1,8 @@
 """What a command writes: two streams, cut into chunks that are numbered together."""
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -30,24 +30,28 @@ class Stream(StrEnum):
     STDOUT = "stdout"
     STDERR = "stderr"
 
+    @property
+    def other(self) -> "Stream":
+        """The other one."""
+        return Stream.STDERR if self is Stream.STDOUT else Stream.STDOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Bytes of each stream."""
+
+    stdout: int = 0
+    stderr: int = 0
+
+    def of(self, stream: Stream) -> int:
+        """Bytes of `stream`."""
+        return self.stdout if stream is Stream.STDOUT else self.stderr
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes as they were read from one stream; never empty."""
+    """Bytes of one stream as they came, at `offset` within it; never empty."""
 
-    stream: Stream
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of one stream, of 1 to CHUNK_MAX_BYTES bytes.
-
-    `seq` numbers the chunks of a command from 0 over both streams; `offset` is the first byte's
-    place within its stream; `at` is when it was read.
-    """
-
-    seq: int
     stream: Stream
     offset: int
     data: bytes
@@ -55,30 +59,76 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """Bytes that were written, at `offset` within their stream, and cannot be had any more."""
+
+    stream: Stream
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a command's output: the next chunk, and the bytes of each stream before it."""
+    """A place in what is sent of a command: the next chunk, and the bytes of each stream before."""
 
     next_seq: int = 0
     stdout_bytes: int = 0
     stderr_bytes: int = 0
 
+    def bytes_of(self, stream: Stream) -> int:
+        """Bytes of `stream` before this place."""
+        return self.stdout_bytes if stream is Stream.STDOUT else self.stderr_bytes
+
+
+#: Nothing was sent yet.
+START: Final = Position()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one stream, of 1 to CHUNK_MAX_BYTES bytes.
+
+    `seq` numbers the chunks of a command from 0 over both streams; `offset` is the first byte's
+    place within what is sent of its stream; `at` is when it was written.
+    """
+
+    seq: int
+    stream: Stream
+    offset: int
+    data: bytes
+    at: datetime
+    #: Bytes of the other stream that were sent before it.
+    other: int = 0
+
+    @property
+    def after(self) -> Position:
+        """The place behind it."""
+        end = self.offset + len(self.data)
+        if self.stream is Stream.STDOUT:
+            return Position(self.seq + 1, end, self.other)
+        return Position(self.seq + 1, self.other, end)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamTotals:
-    """`written` counts what the process wrote; `kept` and `digest` cover what became chunks."""
+    """`written` counts what the process wrote; `sent` and `digest` cover what became chunks.
+
+    `digest` is empty where it cannot be made any more, since something of the stream is missing.
+    """
 
     written: int
-    kept: int
+    sent: int
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class OutputTotals:
-    """All that a command wrote."""
+    """All that a command wrote, and what of it can never be sent."""
 
     next_seq: int
     stdout: StreamTotals
     stderr: StreamTotals
+    missing: Sequence[Missing] = ()
 
 
 def incomplete_tail(data: bytes) -> int:
@@ -100,12 +150,20 @@ def _may_continue(begun: bytes) -> bool:
 
 
 class BlockDigest:
-    """SHA-256 over the SHA-256 digests of consecutive blocks of DIGEST_BLOCK_BYTES."""
+    """SHA-256 over the SHA-256 digests of consecutive blocks of DIGEST_BLOCK_BYTES.
 
-    def __init__(self) -> None:
-        self._whole = hashlib.sha256()
+    A half-made hash cannot be stored, so a digest goes on from the `blocks` that were complete.
+    """
+
+    def __init__(self, blocks: Sequence[bytes] = ()) -> None:
+        self.blocks = list(blocks)
         self._block = hashlib.sha256()
         self._filled = 0
+
+    @property
+    def covered(self) -> int:
+        """Bytes that were taken."""
+        return len(self.blocks) * DIGEST_BLOCK_BYTES + self._filled
 
     def update(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -116,95 +174,54 @@ class BlockDigest:
             self._filled += len(part)
             view = view[len(part) :]
             if self._filled == DIGEST_BLOCK_BYTES:
-                self._whole.update(self._block.digest())
+                self.blocks.append(self._block.digest())
                 self._block, self._filled = hashlib.sha256(), 0
 
     def hexdigest(self) -> str:
         """The digest of what came so far, in hexadecimal."""
-        whole = self._whole.copy()
+        whole = hashlib.sha256(b"".join(self.blocks))
         if self._filled:
             whole.update(self._block.digest())
         return whole.hexdigest()
 
 
-class _StreamCutter:
-    """One stream: what of it is held back, and what was counted."""
+class Transcript:
+    """Cuts what a command wrote into chunks, from `start` on.
 
-    def __init__(self) -> None:
-        self.held = b""
-        self.written = 0
-        self.kept = 0
-        self.digest = BlockDigest()
+    No chunk ends inside a character that the next bytes could complete: at most 3 bytes of each
+    stream wait for them.
+    """
 
-    def cut(self, data: bytes) -> Iterator[bytes]:
-        """`data` after what was held, in pieces that end with a character."""
-        data = self.held + data if self.held else data
+    def __init__(self, start: Position) -> None:
+        self._next = start
+        self._held: dict[Stream, Piece] = {}
+
+    def feed(self, piece: Piece) -> list[Chunk]:
+        """The chunks that `piece` completes."""
+        held = self._held.pop(piece.stream, None)
+        data = held.data + piece.data if held else piece.data
+        chunks: list[Chunk] = []
         start = 0
         while start < len(data):
             part = data[start : start + CHUNK_MAX_BYTES]
             tail = incomplete_tail(part)
             if tail == len(data) - start:
+                self._held[piece.stream] = replace(piece, data=data[start:])
                 break
             part = part[:-tail] if tail else part
             start += len(part)
-            yield part
-        self.held = data[start:]
-
-    def totals(self) -> StreamTotals:
-        return StreamTotals(self.written, self.kept, self.digest.hexdigest())
-
-
-class Transcript:
-    """Turns what a command writes into chunks, and keeps account of it.
-
-    No chunk ends inside a character that the next bytes could complete: at most 3 bytes wait for
-    them. Beyond `max_bytes` of both streams together, bytes are counted and no chunk is made.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self._room = max_bytes
-        self._is_full = False
-        self._next_seq = 0
-        self._streams = {stream: _StreamCutter() for stream in Stream}
-
-    def feed(self, piece: Piece, *, at: datetime) -> list[Chunk]:
-        """The chunks that `piece` completes."""
-        cutter = self._streams[piece.stream]
-        cutter.written += len(piece.data)
-        return self._keep(piece.stream, list(cutter.cut(piece.data)), at)
-
-    def finish(self, *, at: datetime) -> list[Chunk]:
-        """What was held back, now that nothing follows."""
-        chunks: list[Chunk] = []
-        for stream, cutter in self._streams.items():
-            held, cutter.held = cutter.held, b""
-            chunks += self._keep(stream, [held] if held else [], at)
+            chunks.append(self._chunk(piece.stream, part, piece.at))
         return chunks
 
-    def totals(self) -> OutputTotals:
-        """The account so far; complete after `finish`."""
-        stdout, stderr = (self._streams[stream].totals() for stream in Stream)
-        return OutputTotals(self._next_seq, stdout, stderr)
-
-    def _keep(self, stream: Stream, parts: list[bytes], at: datetime) -> list[Chunk]:
-        fitting = (self._fit(part) for part in parts)
-        return [self._chunk(stream, part, at) for part in fitting if part]
-
-    def _fit(self, part: bytes) -> bytes:
-        """As much of `part` as may be kept; after the first cut nothing, so that no gap arises."""
-        if self._is_full:
-            return b""
-        if len(part) > self._room:
-            self._is_full = True
-            part = part[: self._room]
-            part = part[: len(part) - incomplete_tail(part)]
-        self._room -= len(part)
-        return part
+    def break_off(self, stream: Stream, *, is_kept: bool = True) -> list[Chunk]:
+        """What was held back, since what would complete it does not follow; or drop it."""
+        held = self._held.pop(stream, None)
+        return [self._chunk(stream, held.data, held.at)] if held and is_kept else []
 
     def _chunk(self, stream: Stream, data: bytes, at: datetime) -> Chunk:
-        cutter = self._streams[stream]
-        chunk = Chunk(self._next_seq, stream, cutter.kept, data, at)
-        self._next_seq += 1
-        cutter.kept += len(data)
-        cutter.digest.update(data)
+        here = self._next
+        chunk = Chunk(
+            here.next_seq, stream, here.bytes_of(stream), data, at, here.bytes_of(stream.other)
+        )
+        self._next = chunk.after
         return chunk

@@ -15,7 +15,7 @@ from agent.application.ports.controller_link import Accepted, Incomplete, Regist
 from agent.domain.errors import LinkLost, NotAcknowledged
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import Outcome, Report
-from agent.domain.models.output import Chunk
+from agent.domain.models.output import Chunk, OutputTotals
 from ogent.protocol.messages import AgentAuth
 from ogent.protocol.names import AGENT_SOCKET_PATH, NAMESPACE, AgentEvent
 
@@ -62,10 +62,10 @@ class SocketIOLink:
         """Send where an execution stands."""
         return await self._call(AgentEvent.COMMAND_STATE, wire.report_frame(report), wire.accepted)
 
-    async def send_outcome(self, outcome: Outcome) -> Accepted | Incomplete:
-        """Send how an execution ended."""
+    async def send_outcome(self, outcome: Outcome, totals: OutputTotals) -> Accepted | Incomplete:
+        """Send how an execution ended and what it wrote."""
         return await self._call(
-            AgentEvent.COMMAND_RESULT, wire.outcome_frame(outcome), wire.outcome_answer
+            AgentEvent.COMMAND_RESULT, wire.outcome_frame(outcome, totals), wire.outcome_answer
         )
 
     async def _on_disconnect(self, *_reason: object) -> None:

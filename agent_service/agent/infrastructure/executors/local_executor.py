@@ -1,78 +1,131 @@
-"""Runs commands on the agent's own host, by /bin/sh."""
+"""Runs commands on the agent's own host, by /bin/sh, in the hands of the runner."""
 
 import asyncio
 import errno
+import logging
 import os
-import signal
-import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from agent.domain.errors import EndUnknown, SpawnFailed
-from agent.domain.models.executor import Exit, Impulse, Place, Survivors
+from agent.application.ports.executor import StopFailed
+from agent.domain.errors import CannotStart, NeverStarted, SpawnFailed, StartedBefore
+from agent.domain.ids import CommandId
+from agent.domain.models.execution import Ending, Failure, State, StopFailure
+from agent.domain.models.executor import Exit, Place
 from agent.domain.models.order import Order
-from agent.domain.models.output import Piece
+from agent.domain.models.output import Counts
+from agent.domain.models.transmission import Written
+from agent.domain.stopping import Force
 from agent.infrastructure.executors.accounts import Account
-from agent.infrastructure.executors.process_tree import MARK, ProcessTree
-from agent.infrastructure.executors.pump import Pump, pipe_for_output
+from agent.infrastructure.runner.client import Facts, RunnerClient, RunnerGone
+from agent.infrastructure.storage.file_spool import folder_name
+from agent.infrastructure.storage.journal_records import from_micros
 
-_SHELL: Final = "/bin/sh"
-_SIGNALS: Final[Mapping[Impulse, int]] = {
-    Impulse.TERMINATE: signal.SIGTERM,
-    Impulse.KILL: signal.SIGKILL,
-    Impulse.PAUSE: signal.SIGSTOP,
-    Impulse.CONTINUE: signal.SIGCONT,
-    Impulse.PROBE: 0,
+log = logging.getLogger(__name__)
+
+_STATES: Final[Mapping[str | None, State]] = {
+    "cancelled": State.CANCELLED,
+    "timed_out": State.TIMED_OUT,
+    "lost": State.LOST,
 }
+_UNKNOWN_END: Final = Failure(
+    "end_unknown", "the command has ended, and the system does not say how"
+)
 
 
 class LocalExecutor:
-    """An Executor whose processes are children of this one, each in a session of its own.
+    """An Executor over a runner. Commands start with a clean environment, as `account`."""
 
-    They start with a clean environment, as `account`; changing to another needs root.
-    """
-
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, runner: RunnerClient) -> None:
         self._account = account
+        self._runner = runner
 
-    @asynccontextmanager
-    async def run(self, order: Order, place: Place) -> AsyncIterator["LocalProcess"]:  # noqa: ARG002
-        """Start the process."""
-        with ExitStack() as stack:
-            yield self._start(order, stack)
+    @property
+    def keeper(self) -> str:
+        """The runner that is here now."""
+        return self._runner.runner_id
 
-    def _start(self, order: Order, stack: ExitStack) -> "LocalProcess":
-        folder = self._folder(order)
+    async def start(self, order: Order, place: Place, stop_failed: StopFailed) -> "LocalProcess":
+        """Have the runner start the order's process."""
+        del place
+        process = LocalProcess(order.id, self._runner, stop_failed)
+        wanted = self._wanted(order)
         try:
-            with ExitStack() as ours:  # what the child has a copy of, and we need no more
-                child, handle, pump = self._open(order, folder, ours)
-        except OSError as exc:
-            raise SpawnFailed(_reason(exc)) from exc
-        except UnicodeEncodeError as exc:
-            raise SpawnFailed("the command holds text that is not Unicode") from exc
-        except ValueError as exc:  # a NUL, or a variable's name with "=" in it
-            raise SpawnFailed(f"the command cannot be started: {exc}") from exc
-        process = LocalProcess(child, handle, pump, ProcessTree(child.pid, order.id))
-        stack.callback(process.close)
+            answer = await self._runner.request("start", **wanted)
+        except RunnerGone:
+            return await self._started_nevertheless(order, process)
+        code = answer.get("code")
+        if code == "started_before":
+            raise StartedBefore("the command was started before, and how it ended is not known")
+        if code is not None:
+            raise SpawnFailed(answer["message"])
+        process.begin(from_micros(answer["started_at"]))
         return process
 
-    def _open(
-        self, order: Order, folder: Path, ours: ExitStack
-    ) -> tuple[subprocess.Popen[bytes], int, Pump]:
-        stdin = _input(order.stdin)
-        ours.callback(os.close, stdin)
-        (read_out, stdout), (read_err, stderr) = pipe_for_output(), pipe_for_output()
-        ours.callback(os.close, stdout)
-        ours.callback(os.close, stderr)
-        pump = Pump(read_out, read_err)
-        try:
-            child = self._spawn(order, folder, stdin, stdout, stderr)
-            return child, os.pidfd_open(child.pid), pump
-        except BaseException:
-            pump.close()
-            raise
+    async def take_over(self, order: Order, keeper: str, stop_failed: StopFailed) -> "LocalProcess":
+        """The process that an earlier agent had the runner start."""
+        await self._runner.ready()
+        process = LocalProcess(order.id, self._runner, stop_failed)
+        if self._take(order, process):
+            return process
+        if keeper == self._runner.runner_id:
+            raise NeverStarted(f"the runner has never heard of {order.id}")
+        raise StartedBefore("the runner that was to start the command is gone: it may have run")
+
+    async def discard_strays(self, known: Collection[CommandId]) -> None:
+        """End and forget what the runner has and nobody knows of any more."""
+        await self._runner.ready()
+        folders = {folder_name(command_id) for command_id in known}
+        for folder, job in self._runner.found.items():
+            if folder in folders:
+                continue
+            log.warning("command %s is not in the journal: it is ended and forgotten", job["id"])
+            stray = _Stray(CommandId(job["id"]), self._runner)
+            if job["end"] is not None:
+                stray.ended(job["end"])
+            else:
+                self._runner.listen(CommandId(job["id"]), stray)
+                failure = {"code": "discarded", "message": "nobody knows of it"}
+                await self._runner.request(
+                    "stop", id=job["id"], force=Force.ASK, failure=failure, **{"as": "cancelled"}
+                )
+
+    async def _started_nevertheless(self, order: Order, process: "LocalProcess") -> "LocalProcess":
+        """The runner died while it was asked: did it start the command?"""
+        await self._runner.ready()
+        if self._take(order, process):
+            return process
+        raise CannotStart("the agent's runner died before it had started the command")
+
+    def _take(self, order: Order, process: "LocalProcess") -> bool:
+        job = self._runner.found.get(folder_name(order.id))
+        if job is None:
+            return False
+        if job["end"] is not None:
+            process.begin(from_micros(job["end"]["started_at"]))
+            process.ended(job["end"])
+        else:
+            process.begin(from_micros(job["started_at"]), is_paused=job["state"] == "paused")
+            if job["stop_failure"] is not None:
+                process.stop_failed(job["stop_failure"])
+        return True
+
+    def _wanted(self, order: Order) -> Facts:
+        account = self._account
+        switched = {"uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
+        return {
+            "id": order.id,
+            "folder": folder_name(order.id),
+            "command": order.command,
+            "cwd": str(self._folder(order)),
+            "env": {**account.environment(), **order.env},
+            "account": switched if account.switches else None,
+            "stdin": order.stdin,
+            "timeout_s": order.timeout_s,
+            "max_output_bytes": order.max_output_bytes,
+        }
 
     def _folder(self, order: Order) -> Path:
         home = Path(self._account.home)
@@ -85,116 +138,138 @@ class LocalExecutor:
                 raise SpawnFailed(f"the working directory {order.cwd!r} cannot be used: {reason}")
             if not self._account.may_enter(folder):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as exc:
-            reason = exc.strerror or str(exc)
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or str(exc)
             raise SpawnFailed(
                 f"the working directory {order.cwd!r} cannot be used: {reason}"
             ) from exc
         return folder
 
-    def _spawn(
-        self, order: Order, folder: Path, stdin: int, stdout: int, stderr: int
-    ) -> subprocess.Popen[bytes]:
-        account = self._account
-        return subprocess.Popen(  # noqa: S603 - running what it is told is its purpose
-            [_SHELL, "-c", order.command],
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=folder,
-            env=account.environment() | dict(order.env) | {MARK: order.id},
-            start_new_session=True,
-            user=account.uid if account.switches else None,
-            group=account.gid if account.switches else None,
-            extra_groups=list(account.groups) if account.switches else None,
-        )
-
 
 class LocalProcess:
-    """A RunningProcess that is a child of this process; reaped when it is closed."""
+    """A RunningProcess that is the runner's child; a JobListener."""
 
-    def __init__(
-        self, child: subprocess.Popen[bytes], handle: int, pump: Pump, tree: ProcessTree
-    ) -> None:
-        self._child = child
-        self._handle = handle
-        self._pump = pump
-        self._tree = tree
-        self._loop = asyncio.get_running_loop()
-        self._exit: asyncio.Future[Exit] = self._loop.create_future()
-        self._loop.add_reader(handle, self._on_ended)
+    def __init__(self, command_id: CommandId, runner: RunnerClient, failed: StopFailed) -> None:
+        self._command_id = command_id
+        self._runner = runner
+        self._failed = failed
+        self._started_at: datetime | None = None
+        self._is_paused = False
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        runner.listen(command_id, self)
 
     @property
-    def pid(self) -> int:
-        """The number of the first process."""
-        return self._child.pid
+    def started_at(self) -> datetime:
+        """When it was started."""
+        if self._started_at is None:
+            raise ValueError("it has not begun")
+        return self._started_at
 
-    async def read(self) -> Sequence[Piece]:
-        """What was written since the last call."""
-        return await self._pump.read()
+    @property
+    def is_paused(self) -> bool:
+        """Whether it stands still, as asked."""
+        return self._is_paused
 
-    async def wait(self) -> Exit:
-        """How the first process ended; it stays a zombie, so that its number stays its own."""
-        return await asyncio.shield(self._exit)
+    def begin(self, started_at: datetime, *, is_paused: bool = False) -> None:
+        """It was started."""
+        self._started_at, self._is_paused = started_at, is_paused
 
-    def abandon_output(self) -> None:
-        """Read nothing more than what is in the pipes."""
-        self._pump.abandon()
+    async def wait(self) -> Ending:
+        """How it ended."""
+        return await asyncio.shield(self._ending)
 
-    async def signal(self, impulse: Impulse) -> Survivors:
-        """Send `impulse` to the tree."""
-        return await asyncio.to_thread(self._tree.signal, _SIGNALS[impulse])
+    async def stop(self, ended_as: State, force: Force, failure: Failure | None) -> None:
+        """Have the runner end the whole tree."""
+        why = {"code": failure.code, "message": failure.message} if failure else None
+        facts = {"as": ended_as.value, "force": force.value, "failure": why}
+        await self._ask("stop", facts)
 
-    def close(self) -> None:
-        """Let go of the process and its pipes, and reap it if it has ended."""
-        self._pump.close()
-        self._stop_watching()
-        os.close(self._handle)
-        self._child.poll()
+    async def pause(self) -> bool:
+        """Stop the tree's clock."""
+        return await self._ask("pause", {})
 
-    def _on_ended(self) -> None:
-        self._stop_watching()
-        try:
-            self._exit.set_result(_exit_of(self._child.pid))
-        except OSError as exc:  # somebody else has reaped it
-            unknown = EndUnknown(f"the command has ended, its exit code is lost: {exc.strerror}")
-            unknown.__cause__ = exc
-            self._exit.set_exception(unknown)
+    async def resume(self) -> bool:
+        """Let a paused tree go on."""
+        return await self._ask("resume", {})
 
-    def _stop_watching(self) -> None:
-        self._loop.remove_reader(self._handle)
+    async def _ask(self, do: str, facts: Facts) -> bool:
+        while not self._ending.done():
+            try:
+                answer = await self._runner.request(do, id=self._command_id, **facts)
+            except RunnerGone:
+                continue  # the next runner ends the command, or is asked
+            return bool(answer.get("has_happened", True))
+        return False
+
+    # --- what the runner tells ------------------------------------------------------------
+
+    def ended(self, end: Facts) -> None:
+        """It has ended."""
+        self._settle(_ending(end))
+
+    def stop_failed(self, failure: Facts) -> None:
+        """Its tree has outlived being killed."""
+        self._failed(_stop_failure(failure))
+
+    def vanished(self) -> None:
+        """Nobody knows of it any more."""
+        if self._started_at is None:
+            return  # who is starting it finds that out
+        now = datetime.now(self._started_at.tzinfo)
+        failure = Failure("runner_died", "the agent's runner died and left nothing of the command")
+        nothing = Written(Counts(), Counts())
+        self._settle(
+            Ending(
+                finished_at=now,
+                started_at=self._started_at,
+                written=nothing,
+                stopped_as=State.LOST,
+                failure=failure,
+            )
+        )
+
+    def _settle(self, ending: Ending) -> None:
+        if not self._ending.done():
+            self._ending.set_result(ending)
 
 
-def _exit_of(pid: int) -> Exit:
-    """How the child `pid`, which has ended, did so; it is not reaped."""
-    status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    if status is None:  # only where WNOHANG was asked for
-        raise ChildProcessError(errno.ECHILD, f"process {pid} has not ended")
-    if status.si_code == os.CLD_EXITED:
-        return Exit(code=status.si_status)
-    return Exit(signal=_signal_name(status.si_status))
+class _Stray:
+    """A command that nobody knows of any more; a JobListener that forgets it at its end."""
+
+    def __init__(self, command_id: CommandId, runner: RunnerClient) -> None:
+        self._command_id = command_id
+        self._runner = runner
+
+    def ended(self, end: Facts) -> None:
+        """It has ended."""
+        del end
+        self._runner.forget(self._command_id)
+
+    def stop_failed(self, failure: Facts) -> None:
+        """Its tree has outlived being killed."""
+        log.error("%s: %s: %s", self._command_id, failure["message"], failure["pids"])
+
+    def vanished(self) -> None:
+        """Another runner does not find it."""
 
 
-def _input(text: str | None) -> int:
-    """What the command reads: `text`, then its end; the caller closes it."""
-    if not text:
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(text.encode("utf-8", "surrogateescape"))
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+def _ending(end: Facts) -> Ending:
+    written, kept = Counts(*end["written"]), Counts(*end["kept"])
+    stopped_as, failure = _STATES.get(end["ended_as"]), end["failure"]
+    why = Failure(failure["code"], failure["message"]) if failure else None
+    if end.get("is_unknown") and stopped_as is None:
+        stopped_as, why = State.LOST, _UNKNOWN_END
+    is_lost = stopped_as is State.LOST
+    return Ending(
+        started_at=from_micros(end["started_at"]),
+        finished_at=from_micros(end["finished_at"]),
+        written=Written(written, kept),
+        exit=Exit() if is_lost else Exit(end.get("code"), end.get("signal")),
+        stopped_as=stopped_as,
+        failure=why,
+        stop_failure=_stop_failure(end["stop_failure"]) if end["stop_failure"] else None,
+    )
 
 
-def _reason(exc: OSError) -> str:
-    if exc.errno == errno.E2BIG:
-        return "the command and its environment are longer than this system allows"
-    where = f" ({exc.filename})" if exc.filename and exc.filename != _SHELL else ""
-    return f"the command could not be started: {exc.strerror or exc}{where}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # between SIGRTMIN and SIGRTMAX
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+def _stop_failure(facts: Facts) -> StopFailure:
+    return StopFailure(facts["code"], facts["message"], tuple(facts["pids"]))

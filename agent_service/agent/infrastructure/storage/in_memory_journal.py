@@ -1,63 +1,58 @@
 """A Journal that ends with the process."""
 
-import heapq
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from agent.application.ports.journal import Known, Unfinished
 from agent.domain.ids import CommandId
-from agent.domain.models.execution import State
+from agent.domain.models.execution import Outcome, State
 from agent.domain.models.order import Order
-
-
-@dataclass(slots=True)
-class _Entry:
-    state: State
-    expires_at: datetime
-    is_released: bool = False
+from agent.infrastructure.storage.journal_state import JournalState
 
 
 class InMemoryJournal:
-    """A Journal in memory: a new process begins with epoch 0 and knows of nothing.
-
-    What was released is remembered until it could not be started any more: a repeat that comes
-    later is refused as expired.
-    """
+    """A Journal in memory: a new process begins with epoch 0 and knows of nothing."""
 
     def __init__(self) -> None:
-        self._epoch = 0
-        self._entries: dict[CommandId, _Entry] = {}
-        self._released: list[tuple[datetime, CommandId]] = []
+        self.facts = JournalState()
 
     async def epoch(self) -> int:
         """The last epoch that was stored."""
-        return self._epoch
+        return self.facts.epoch
 
     async def store_epoch(self, epoch: int) -> None:
         """Remember the epoch."""
-        self._epoch = epoch
+        self.facts.epoch = epoch
 
-    async def state_of(self, command_id: CommandId) -> State | None:
-        """The last state that was stored."""
-        entry = self._entries.get(command_id)
-        return entry.state if entry else None
+    def known(self, command_id: CommandId) -> Known | None:
+        """What is known of an id."""
+        return self.facts.known(command_id)
 
-    async def accept(self, order: Order, *, now: datetime) -> bool:
+    async def accept(self, order: Order, *, keeper: str | None, now: datetime) -> bool:
         """Store a new order."""
-        while self._released and self._released[0][0] < now:
-            del self._entries[heapq.heappop(self._released)[1]]
-        if order.id in self._entries:
+        if self.facts.known(order.id) is not None:
             return False
-        self._entries[order.id] = _Entry(State.ACCEPTED, order.expires_at)
+        self.facts.accept(Unfinished(order, keeper))
+        self.facts.forget_before(now)
         return True
 
-    async def move(self, command_id: CommandId, state: State) -> None:
-        """Store the state."""
-        if entry := self._entries.get(command_id):
-            entry.state = state
+    async def start(self, command_id: CommandId, keeper: str) -> None:
+        """Store who starts it."""
+        self.facts.change(command_id, lambda entry: replace(entry, keeper=keeper))
 
-    async def release(self, command_id: CommandId) -> None:
-        """Let it be forgotten once it has expired."""
-        entry = self._entries.get(command_id)
-        if entry is not None and not entry.is_released:
-            entry.is_released = True
-            heapq.heappush(self._released, (entry.expires_at, command_id))
+    async def settle(self, outcome: Outcome) -> None:
+        """Store how an order came out."""
+        self.facts.settle(outcome)
+
+    def note(self, command_id: CommandId, state: State) -> None:
+        """Remember where a command stands."""
+        self.facts.note(command_id, state)
+
+    async def release(self, command_id: CommandId, *, now: datetime) -> None:
+        """Let go of all but its id."""
+        self.facts.release(command_id, now)
+
+    def unfinished(self) -> Sequence[Unfinished]:
+        """What has still to be told."""
+        return self.facts.unfinished()

@@ -1,95 +1,106 @@
 """A Spool that ends with the process."""
 
-import asyncio
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
-from agent.domain.errors import OutputGone
 from agent.domain.ids import CommandId
-from agent.domain.models.output import Chunk
+from agent.domain.models.output import Chunk, Counts, Missing, OutputTotals, Piece, Position, Stream
+from agent.domain.models.transmission import Transmission, Written
 
 
 @dataclass(slots=True)
-class _Shelf:
-    """The chunks of one command; `first_seq` is the number of the first that is kept."""
+class InMemoryRecording:
+    """What one command wrote; outlives whoever transmits it."""
 
-    first_seq: int
-    chunks: deque[Chunk] = field(default_factory=deque)
-    size: int = 0
+    pieces: list[Piece] = field(default_factory=list)
+    gaps: list[Missing] = field(default_factory=list)
+    unproven: list[Stream] = field(default_factory=list)
+    written: Written | None = None
 
+    def add(self, piece: Piece) -> None:
+        """Keep what came."""
+        self.pieces.append(piece)
 
-class InMemorySpool:
-    """A Spool in memory, of at most `max_bytes` and one chunk of each command."""
+    def read(self, after: Counts) -> Piece | Missing | None:
+        """The first piece that lies behind `after` in its stream."""
+        for piece in self.pieces:
+            done = after.of(piece.stream) - piece.offset
+            if done < 0:
+                return Missing(piece.stream, after.of(piece.stream), -done)
+            if done < len(piece.data):
+                data = piece.data[done:]
+                return Piece(piece.stream, piece.offset + done, data, piece.at)
+        return None
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._size = 0
-        self._shelves: dict[CommandId, _Shelf] = {}
-        self._waiting: dict[CommandId, asyncio.Event] = {}
+    def release(self, before: Counts) -> None:
+        """Let go of pieces that end before."""
+        while self.pieces and self._is_before(self.pieces[0], before):
+            self.pieces.pop(0)
+
+    def note_gap(self, gap: Missing, *, is_sent_past: bool) -> None:
+        """Remember what is left out."""
+        self.gaps.append(gap)
+        if is_sent_past:
+            self.unproven.append(gap.stream)
+
+    @staticmethod
+    def _is_before(piece: Piece, place: Counts) -> bool:
+        return piece.offset + len(piece.data) <= place.of(piece.stream)
 
     @property
     def size(self) -> int:
         """Bytes that are kept."""
-        return self._size
+        return sum(len(piece.data) for piece in self.pieces)
 
-    async def append(self, command_id: CommandId, chunk: Chunk) -> None:
-        """Keep `chunk`; waits while the spool is full."""
-        while not self._may_append(command_id, len(chunk.data)):
-            await self._room(command_id)
-        shelf = self._shelves.setdefault(command_id, _Shelf(chunk.seq))
-        shelf.chunks.append(chunk)
-        shelf.size += len(chunk.data)
-        self._size += len(chunk.data)
 
-    async def read(
-        self, command_id: CommandId, *, from_seq: int, max_bytes: int
-    ) -> Sequence[Chunk]:
-        """Chunks from `from_seq` on."""
-        shelf = self._shelves.get(command_id)
-        if shelf is None:
-            return ()
-        if from_seq < shelf.first_seq:
-            raise OutputGone(f"chunk {from_seq} is gone, {shelf.first_seq} is the first here")
-        chosen: list[Chunk] = []
-        size = 0
-        for chunk in islice(shelf.chunks, from_seq - shelf.first_seq, None):
-            size += len(chunk.data)
-            if chosen and size > max_bytes:
-                break
-            chosen.append(chunk)
-        return chosen
+class InMemorySpool:
+    """A Spool over recordings in memory; `recordings` is what survives of it."""
 
-    async def acknowledge(self, command_id: CommandId, next_seq: int) -> None:
-        """Let go of every chunk below `next_seq`."""
-        shelf = self._shelves.get(command_id)
-        if shelf is None:
-            return
-        while shelf.chunks and shelf.first_seq < next_seq:
-            gone = len(shelf.chunks.popleft().data)
-            shelf.first_seq += 1
-            shelf.size -= gone
-            self._size -= gone
-        self._make_room()
+    def __init__(self, recordings: dict[CommandId, InMemoryRecording] | None = None) -> None:
+        self.recordings = {} if recordings is None else recordings
+        self._transmissions: dict[CommandId, Transmission] = {}
 
-    async def forget(self, command_id: CommandId) -> None:
-        """Let go of all chunks of a command."""
-        shelf = self._shelves.pop(command_id, None)
-        if shelf is not None:
-            self._size -= shelf.size
-        self._make_room()
+    def write(self, command_id: CommandId, piece: Piece) -> None:
+        """Keep what a process wrote."""
+        self.recordings.setdefault(command_id, InMemoryRecording()).add(piece)
 
-    def _may_append(self, command_id: CommandId, size: int) -> bool:
-        shelf = self._shelves.get(command_id)
-        is_first = shelf is None or not shelf.chunks
-        return is_first or self._size + size <= self._max_bytes
+    def seek(self, command_id: CommandId, position: Position) -> None:
+        """Read on from `position`."""
+        self._of(command_id).seek(position)
 
-    async def _room(self, command_id: CommandId) -> None:
-        event = self._waiting.setdefault(command_id, asyncio.Event())
-        await event.wait()
+    def next_chunk(self, command_id: CommandId) -> Chunk | None:
+        """The chunk that follows."""
+        return self._of(command_id).next_chunk()
 
-    def _make_room(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for event in waiting.values():
-            event.set()
+    def acknowledge(self, command_id: CommandId, position: Position) -> None:
+        """Everything before `position` may go, unless it is still needed for hashing."""
+        transmission = self._of(command_id)
+        places = (transmission.place_of(s, position.bytes_of(s)) for s in Stream)
+        needed = (transmission.needed_from(s, 0) for s in Stream)
+        before = Counts(*(min(pair) for pair in zip(places, needed, strict=True)))
+        self.recordings[command_id].release(before)
+
+    def finish(self, command_id: CommandId, written: Written) -> None:
+        """The command's processes write no more."""
+        self._of(command_id).finish(written)
+
+    def totals(self, command_id: CommandId) -> OutputTotals:
+        """The account of what was given."""
+        return self._of(command_id).totals()
+
+    def disown(self, command_id: CommandId) -> None:
+        """The account says from now on that nothing is proven."""
+        self._of(command_id).disown()
+
+    def forget(self, command_id: CommandId) -> None:
+        """Let go of everything of a command."""
+        self.recordings.pop(command_id, None)
+        self._transmissions.pop(command_id, None)
+
+    def _of(self, command_id: CommandId) -> Transmission:
+        known = self._transmissions.get(command_id)
+        if known is None:
+            recording = self.recordings.setdefault(command_id, InMemoryRecording())
+            known = self._transmissions[command_id] = Transmission(
+                recording, recording, gaps=recording.gaps, unproven=recording.unproven
+            )
+        return known

@@ -55,6 +55,8 @@ class ControllerEvents:
         self._resume: asyncio.Future[Mapping[CommandId, Position]] = (
             asyncio.get_running_loop().create_future()
         )
+        self._tasks = asyncio.TaskGroup()
+        self._orders: set[asyncio.Task[None]] = set()
         self._end = asyncio.Event()
         self._ended_by: AgentError | None = None
 
@@ -62,7 +64,7 @@ class ControllerEvents:
         """The handler of every event."""
         return {
             OrderEvent.REGISTRATION_RESPONSE: self._queued(self._registered),
-            OrderEvent.EXECUTE_COMMAND: self._queued(self._execute),
+            OrderEvent.EXECUTE_COMMAND: self._begun(self._execute),
             OrderEvent.CONTROL_COMMAND: self._queued(self._control),
             OrderEvent.PROGRESS_ACK: self._queued(self._progress_ack),
             OrderEvent.SUPERSEDED: self._superseded,
@@ -73,14 +75,14 @@ class ControllerEvents:
 
         Raises LinkLost when the session ends before, Superseded where another has taken over.
         """
-        async with asyncio.TaskGroup() as tasks:
+        async with self._tasks as tasks:
             work = [
                 tasks.create_task(self._inbox.run(), name="inbox"),
                 tasks.create_task(self._send(link), name="delivery"),
                 tasks.create_task(self._notice_end(closed), name="end of the connection"),
             ]
             await self._end.wait()
-            for task in work:
+            for task in [*work, *self._orders]:
                 task.cancel()
         if self._ended_by is not None:
             raise self._ended_by
@@ -121,6 +123,30 @@ class ControllerEvents:
 
         return handler
 
+    def _begun(self, handle: Handler) -> Handler:
+        """A handler whose work begins in its turn, and is not waited for by the next.
+
+        So orders that come together share one write to the disk.
+        """
+
+        async def handler(frame: object = None) -> Answer:
+            work: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+            async def begin() -> Answer:
+                task = self._tasks.create_task(_into(work, _boundary(handle, frame)))
+                self._orders.add(task)
+                task.add_done_callback(self._orders.discard)
+                return None
+
+            try:
+                await self._inbox.put(begin)
+                return await work
+            except InboxClosed as exc:
+                self._finish(LinkLost(str(exc)))
+                return None
+
+        return handler
+
     async def _registered(self, frame: object) -> Answer:
         try:
             answer: Registered = wire.registered(frame)
@@ -135,11 +161,11 @@ class ControllerEvents:
     async def _execute(self, frame: object) -> Answer:
         order = wire.run_order(frame, self._use_cases.verify)
         try:
-            state = await self._use_cases.accept_order(order)
+            known = await self._use_cases.accept_order(order)
         except Refused as exc:
             log.warning("command %s was refused: %s", order.id, exc)
             return wire.order_refused(order.id, exc)
-        return wire.order_taken(order.id, state)
+        return wire.order_taken(order.id, known.state, is_held=known.is_held)
 
     async def _control(self, frame: object) -> Answer:
         control = wire.control_order(frame, self._use_cases.verify)
@@ -161,6 +187,17 @@ class ControllerEvents:
         del frame
         self._finish(Superseded("another process has signed in as this agent"))
         return None
+
+
+async def _into(work: asyncio.Future[Answer], answer: Awaitable[Answer]) -> None:
+    """Give `work` the answer; where that is cancelled, nobody goes on waiting."""
+    try:
+        found = await answer
+    except asyncio.CancelledError:
+        work.cancel()
+        raise
+    if not work.done():
+        work.set_result(found)
 
 
 async def _boundary(handle: Handler, frame: object) -> Answer:

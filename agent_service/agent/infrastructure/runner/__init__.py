@@ -1,0 +1,1 @@
+"""The small process that owns the commands and outlives the agent, and the way to it."""

@@ -1,0 +1,138 @@
+"""The processes of a command, found in /proc: children, session, and the marks they carry.
+
+Part of the runner: nothing here but what Python itself starts with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+
+from agent.domain.stopping import Impulse, Survivors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Final
+
+#: Set in the environment of every command; who left its session and its parent is known by it.
+MARK: Final = "OGENT_COMMAND_ID"
+#: The limit that carries a command's number. It concerns processes of a real-time scheduling
+#: class alone, in microseconds of one burst, and every number that is used is many thousand years.
+LIMIT: Final = resource.RLIMIT_RTTIME
+LIMIT_NUMBERS: Final = (1 << 61, 1 << 62)
+
+SIGNALS: Final[Mapping[Impulse, int]] = {
+    Impulse.TERMINATE: signal.SIGTERM,
+    Impulse.KILL: signal.SIGKILL,
+    Impulse.PAUSE: signal.SIGSTOP,
+    Impulse.CONTINUE: signal.SIGCONT,
+    Impulse.PROBE: 0,
+}
+_ENDED: Final = frozenset("ZXx")
+
+
+class Process:
+    """A line of /proc/PID/stat; `started` tells two processes of the same number apart."""
+
+    __slots__ = ("parent", "pid", "session", "started", "status")
+
+    def __init__(self, pid: int, stat: bytes) -> None:
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        self.pid = pid
+        self.status = fields[0].decode()
+        self.parent = int(fields[1])
+        self.session = int(fields[3])
+        self.started = int(fields[19])
+
+
+class ProcessTree:
+    """All processes below `root`, in its session, or with the command's marks.
+
+    `since` is when the first of them started, in the clock ticks of /proc: nothing older belongs
+    to it. Where `root` or `limit_number` is 0, it is not known and nothing is found by it.
+    """
+
+    def __init__(self, root: int, since: int, command_id: str, limit_number: int) -> None:
+        self.root = root
+        self._since = since
+        self._mark = f"{MARK}={command_id}".encode()
+        self._limit = b" %d " % limit_number if limit_number else None
+
+    def signal(self, impulse: Impulse) -> Survivors:
+        """Send `impulse` to all that live; who lived, and who may not be reached."""
+        members = self._members()
+        number = SIGNALS[impulse]
+        denied = [member.pid for member in members if not _send(member, number)]
+        return Survivors([member.pid for member in members], denied)
+
+    def _members(self) -> list[Process]:
+        own = os.getpid()
+        processes = {
+            process.pid: process
+            for process in _processes()
+            if process.started >= self._since and process.pid != own
+        }
+        found = {pid for pid, process in processes.items() if self._is_own(process)}
+        children: dict[int, list[int]] = {}
+        for process in processes.values():
+            children.setdefault(process.parent, []).append(process.pid)
+        waiting = list(found)
+        while waiting:
+            new = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
+            found.update(new)
+            waiting += new
+        return [processes[pid] for pid in found if processes[pid].status not in _ENDED]
+
+    def _is_own(self, process: Process) -> bool:
+        if self.root and self.root in (process.pid, process.session):
+            return True
+        if process.status in _ENDED:
+            return False
+        if self._limit is not None and self._limit in _contents(process.pid, "limits"):
+            return True
+        return self._mark in _contents(process.pid, "environ").split(b"\0")
+
+
+def process_at(pid: int) -> Process | None:
+    """The process of that number; None where there is none."""
+    stat = _contents(pid, "stat")
+    return Process(pid, stat) if stat else None
+
+
+def _processes() -> Iterator[Process]:
+    with os.scandir("/proc") as entries:
+        numbers = [int(entry.name) for entry in entries if entry.name.isdigit()]
+    for pid in numbers:
+        if (process := process_at(pid)) is not None:
+            yield process
+
+
+def _contents(pid: int, name: str) -> bytes:
+    """A file of /proc/PID; empty where the process has ended, or it is not ours to read."""
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _send(process: Process, number: int) -> bool:
+    """Whether `process` may be signalled; one that has ended meanwhile may."""
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        return True
+    try:
+        again = process_at(process.pid)
+        if again is None or again.started != process.started:
+            return True  # its number already belongs to another
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, number)
+    except PermissionError:
+        return False
+    finally:
+        os.close(handle)
+    return True

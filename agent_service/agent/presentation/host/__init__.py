@@ -1,0 +1,1 @@
+"""The door for people on the agent's own host."""
