@@ -1,6 +1,7 @@
 """What is measured: each function gives figures for one row or more of the table."""
 
 import asyncio
+import hashlib
 import os
 import statistics
 import subprocess
@@ -23,6 +24,9 @@ BULK_BYTES: Final = 50_000_000
 BULK_COMMAND: Final = (
     f"yes 'the quick brown fox jumps over the lazy dog, again and again' | head -c {BULK_BYTES}"
 )
+
+GIGABYTE: Final = 1_000_000_000
+GIGABYTE_COMMAND: Final = f"seq 1 1000000000 | head -c {GIGABYTE}"
 
 #: Writes a line with the time at which it is written, 200 times, 10 ms apart.
 TICKER: Final = (
@@ -203,11 +207,95 @@ async def _finished(session: aiohttp.ClientSession, command: str) -> str:
         return str(found["command_id"])
 
 
+async def accepted(session: aiohttp.ClientSession, commands: int) -> dict[str, float]:
+    """Commands accepted and durable per second, 16 in flight, while they run; their latency."""
+    times: list[float] = []
+
+    async def once() -> None:
+        body = {"command": "true", "wait": 0, "expires_in": 600}
+        begun = time.perf_counter()
+        async with session.post(f"/agents/{AGENT_ID}/execute", json=body) as answer:
+            assert answer.status in (200, 202), answer.status
+            await answer.read()
+        times.append((time.perf_counter() - begun) * 1000)
+
+    per_s = await _rate(once, commands)
+    await _until_idle(session)
+    return {
+        "per_s": per_s,
+        "p50_ms": statistics.median(times),
+        "p99_ms": percentile(times, 0.99),
+    }
+
+
+async def gigabyte(session: aiohttp.ClientSession, stack: Stack) -> dict[str, Any]:
+    """1 GB through one command: MB/s until stored, the services' peaks, and whether it is right."""
+    before = _peak_reset(stack.controller_pid)
+    _peak_reset(stack.agent_pid)
+    begun = time.perf_counter()
+    command_id = await _finished(session, GIGABYTE_COMMAND)
+    took = time.perf_counter() - begun
+    found = hashlib.sha256()
+    async with session.get(f"/commands/{command_id}/output/stdout") as answer:
+        async for piece in answer.content.iter_any():
+            found.update(piece)
+    return {
+        "mb_s": GIGABYTE / 1e6 / took,
+        "agent_peak_mib": _peak(stack.agent_pid) / MIB,
+        "runner_peak_mib": _peak(stack.runner_pid) / MIB,
+        "controller_up_mib": (_peak(stack.controller_pid) - before) / MIB,
+        "is_equal": found.hexdigest() == await asyncio.to_thread(_local_digest),
+    }
+
+
+def _local_digest() -> str:
+    found = hashlib.sha256()
+    with subprocess.Popen(["sh", "-c", GIGABYTE_COMMAND], stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        while piece := running.stdout.read(MIB):
+            found.update(piece)
+    return found.hexdigest()
+
+
+async def catching_up(session: aiohttp.ClientSession, stack: Stack) -> dict[str, float]:
+    """Seconds from the agent's return to the last missing byte, after a kill -9 of the controller.
+
+    The command goes on meanwhile, and its end comes while the controller is away.
+    """
+    body = {"command": BULK_COMMAND, "wait": 0}
+    async with session.post(f"/agents/{AGENT_ID}/execute", json=body) as answer:
+        path = f"/commands/{(await answer.json())['command_id']}"
+    while not (await _json(session, path))["stdout_bytes"]:
+        await asyncio.sleep(0.01)
+    await stack.controller.kill()
+    await stack.controller.start()
+    await stack.controller_is_ready()
+    while not await _json(session, "/agents?status=online"):
+        await asyncio.sleep(0.01)
+    returned = time.perf_counter()
+    while (found := await _json(session, path))["status"] == "running":
+        await asyncio.sleep(0.01)
+    took = time.perf_counter() - returned
+    assert (found["state"], found["stdout_bytes"]) == ("succeeded", BULK_BYTES), found
+    return {"seconds": took}
+
+
+async def _json(session: aiohttp.ClientSession, path: str) -> Any:
+    async with session.get(path) as answer:
+        return await answer.json()
+
+
+async def _until_idle(session: aiohttp.ClientSession) -> None:
+    while (await _json(session, f"/agents/{AGENT_ID}"))["running"]:
+        await asyncio.sleep(0.05)
+
+
 def idle_memory(stack: Stack) -> dict[str, float]:
     """Resident MiB."""
     return {
         "controller_mib": _resident(stack.controller_pid) / MIB,
         "agent_mib": _resident(stack.agent_pid) / MIB,
+        "runner_mib": _resident(stack.runner_pid) / MIB,
     }
 
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import aiohttp
 
-from bench import measures
+from bench import durability, measures
 from bench.peer import warm_connection
 from bench.stack import ROOT, running_stack
 
@@ -54,6 +54,10 @@ async def _measure(*, quick: bool, demo: bool) -> tuple[list[Row], dict[str, Any
             figures["command_line"] = await asyncio.to_thread(
                 measures.command_line, stack, 3 if quick else 10
             )
+            figures["accepted"] = await measures.accepted(session, 300 if quick else 2000)
+            figures["gigabyte"] = await measures.gigabyte(session, stack)
+            figures["catching_up"] = await measures.catching_up(session, stack)
+            figures["durability"] = await durability.added_cost(30 if quick else 300)
             figures["after"] = measures.idle_memory(stack)
     return _rows(figures), figures
 
@@ -101,8 +105,8 @@ def _rows(f: dict[str, Any]) -> list[Row]:
         ),
         Row("controller's growth meanwhile", f"{grown:.0f} MiB", "", "<= 24 MiB", grown <= 24),
         Row(
-            "resident, idle: controller, agent",
-            f"{idle['controller_mib']:.0f}, {idle['agent_mib']:.0f} MiB",
+            "resident, idle: controller, agent, runner",
+            f"{idle['controller_mib']:.0f}, {idle['agent_mib']:.0f}, {idle['runner_mib']:.0f} MiB",
             "",
             "<= 110, <= 60 MiB",
             idle["controller_mib"] <= 110 and idle["agent_mib"] <= 60,
@@ -122,6 +126,7 @@ def _rows(f: dict[str, Any]) -> list[Row]:
             line["exec_true_ms"] <= 800,
         ),
     ]
+    rows += _durability_rows(f)
     if "demo" in f:
         first_line_s = f["demo"]["first_line_s"]
         rows.append(
@@ -134,6 +139,48 @@ def _rows(f: dict[str, Any]) -> list[Row]:
             )
         )
     return rows
+
+
+def _durability_rows(f: dict[str, Any]) -> list[Row]:
+    accepted, gigabyte, added = f["accepted"], f["gigabyte"], f["durability"]
+    seconds = f["catching_up"]["seconds"]
+    return [
+        Row(
+            "accepted commands/s, durable; p99",
+            f"{accepted['per_s']:.0f}; {accepted['p99_ms']:.0f} ms",
+            "",
+            ">= 300, <= 100 ms",
+            accepted["per_s"] >= 300 and accepted["p99_ms"] <= 100,
+        ),
+        Row(
+            "1 GB through one command, digest equal",
+            f"{gigabyte['mb_s']:.0f} MB/s, {'equal' if gigabyte['is_equal'] else 'DIFFERENT'}",
+            "",
+            ">= 60 MB/s",
+            gigabyte["mb_s"] >= 60 and gigabyte["is_equal"],
+        ),
+        Row(
+            "its peaks: agent; controller's growth",
+            f"{gigabyte['agent_peak_mib']:.0f}; {gigabyte['controller_up_mib']:.0f} MiB",
+            "",
+            "<= 120, <= 64 MiB",
+            gigabyte["agent_peak_mib"] <= 120 and gigabyte["controller_up_mib"] <= 64,
+        ),
+        Row(
+            "agent's return to last missing byte",
+            f"{seconds:.1f} s",
+            "",
+            "<= 5 s",
+            seconds <= 5,
+        ),
+        Row(
+            "journal and runner, on `echo hi`",
+            f"+{added['added_ms']:.1f} ms (journal {added['journal_ms']:.1f})",
+            f"directly: {added['direct_ms']:.1f} ms",
+            "<= 3 ms",
+            added["added_ms"] <= 3,
+        ),
+    ]
 
 
 def _print(rows: list[Row], peer: str) -> None:

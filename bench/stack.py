@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-import re
 import secrets
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -20,98 +20,147 @@ START_TIMEOUT_S: Final = 60
 AGENT_ID: Final = "bench"
 
 
+class Process:
+    """A service as a process, which may be killed and started again in its folder."""
+
+    def __init__(self, script: str, environment: dict[str, str], log: Path) -> None:
+        self._script = script
+        self._environment = environment
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it; what it logs is appended to what was logged before."""
+        home = os.environ.get("HOME", "/")
+        with self._log.open("ab") as file:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                str(ROOT / self._script),
+                env={"PATH": os.environ["PATH"], "HOME": home, **self._environment},
+                stdout=file,
+                stderr=file,
+            )
+
+    async def kill(self) -> None:
+        """End it at once."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def end(self) -> None:
+        """Ask it to end, and see to it."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), 15)
+        except TimeoutError:
+            await self.kill()
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A running controller with one agent."""
 
     url: str
     token: str
-    controller_pid: int
-    agent_pid: int
+    controller: Process
+    agent: Process
+    data: Path
 
     @property
     def headers(self) -> dict[str, str]:
         """What every request carries."""
         return {"Authorization": f"Bearer {self.token}"}
 
+    @property
+    def controller_pid(self) -> int:
+        """The controller's number."""
+        return self.controller.pid
+
+    @property
+    def agent_pid(self) -> int:
+        """The agent's number."""
+        return self.agent.pid
+
+    @property
+    def runner_pid(self) -> int:
+        """The number of the agent's runner."""
+        return int((self.data / "agent" / "runner" / "runner.pid").read_text())
+
+    async def controller_is_ready(self) -> None:
+        """Return once the controller takes work."""
+        await _until_ready(self.url)
+
 
 @asynccontextmanager
 async def running_stack() -> AsyncIterator[Stack]:
     """Start both, wait until the agent is online, and end both by their pids."""
     with tempfile.TemporaryDirectory(prefix="ogent-bench-") as folder:
-        password = secrets.token_urlsafe(18)
-        async with _controller(Path(folder), password) as (url, controller_pid):
+        data = Path(folder)
+        password, agent_password = secrets.token_urlsafe(18), secrets.token_urlsafe(18)
+        url = f"http://127.0.0.1:{_free_port()}"
+        controller = _controller(data, url, password)
+        agent = _agent(data, url, agent_password)
+        try:
+            await controller.start()
+            await _until_ready(url)
             token = await _sign_in(url, password)
-            agent_password = secrets.token_urlsafe(18)
             await _make_agent_account(url, token, agent_password)
-            async with _agent(Path(folder), url, agent_password) as agent_pid:
-                await _until_online(url, token)
-                yield Stack(url, token, controller_pid, agent_pid)
+            await agent.start()
+            await _until_online(url, token)
+            yield Stack(url, token, controller, agent, data)
+        finally:
+            await agent.end()
+            await controller.end()
 
 
-@asynccontextmanager
-async def _controller(folder: Path, password: str) -> AsyncIterator[tuple[str, int]]:
+def _controller(data: Path, url: str, password: str) -> Process:
     environment = {
-        "DATA_DIR": str(folder / "controller"),
-        "PORT": "0",
+        "DATA_DIR": str(data / "controller"),
+        "PORT": url.rsplit(":", 1)[1],
         "ADMIN_PASSWORD": password,
         "MIN_FREE_BYTES": "0",
+        "MAX_OUTPUT_BYTES": str(4 * 1024**3),
         "ACCESS_TOKEN_EXPIRE_MINUTES": "600",
         "LOG_FORMAT": "json",
     }
-    async with _process("controller_service/run.py", environment, folder / "controller.log") as pid:
-        yield await _url_in(folder / "controller.log"), pid
+    return Process("controller_service/run.py", environment, data / "controller.log")
 
 
-@asynccontextmanager
-async def _agent(folder: Path, url: str, password: str) -> AsyncIterator[int]:
+def _agent(data: Path, url: str, password: str) -> Process:
     environment = {
-        "DATA_DIR": str(folder / "agent"),
+        "DATA_DIR": str(data / "agent"),
         "CONTROLLER_URL": url,
         "AGENT_ID": AGENT_ID,
         "AGENT_USERNAME": "bench-agent",
         "AGENT_PASSWORD": password,
         "MAX_CONCURRENT_COMMANDS": "32",
     }
-    async with _process("agent_service/agent.py", environment, folder / "agent.log") as pid:
-        yield pid
+    return Process("agent_service/agent.py", environment, data / "agent.log")
 
 
-@asynccontextmanager
-async def _process(script: str, environment: dict[str, str], log: Path) -> AsyncIterator[int]:
-    with log.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(ROOT / script),
-            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment},
-            stdout=file,
-            stderr=file,
-        )
-    try:
-        yield process.pid
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(process.wait(), 15)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
-async def _url_in(log: Path) -> str:
-    """The address that the controller says it listens on, once it is ready."""
+async def _until_ready(url: str) -> None:
     async with asyncio.timeout(START_TIMEOUT_S), aiohttp.ClientSession() as session:
         while True:
-            found = re.search(r'"url": ?"(http[^"]+)"', log.read_text())
-            if found:
-                try:
-                    async with session.get(f"{found[1]}/ready") as answer:
-                        if answer.status == 200:
-                            return found[1]
-                except aiohttp.ClientError:
-                    pass
-            await asyncio.sleep(0.05)
+            try:
+                async with session.get(f"{url}/ready") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.02)
 
 
 async def _sign_in(url: str, password: str) -> str:

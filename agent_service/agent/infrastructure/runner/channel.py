@@ -67,8 +67,12 @@ class Channel:
 
     def send(self, facts: Facts) -> None:
         """Have `facts` sent as soon as the peer takes them."""
-        self._waiting[(facts["is"], facts.get("id", ""))] = facts
+        self.put(facts)
         self.write()
+
+    def put(self, facts: Facts) -> None:
+        """Have `facts` sent with the next `write`."""
+        self._waiting[(facts["is"], facts.get("id", ""))] = facts
 
     def write(self) -> None:
         """Hand over as much as the socket takes; raises ChannelBroken."""

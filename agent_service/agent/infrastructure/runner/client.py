@@ -304,7 +304,7 @@ class _Link(asyncio.Protocol):
 
     def tell(self, facts: Facts) -> None:
         """Send without waiting for the answer."""
-        self._send({**facts, "n": "-"})
+        self._send(facts)
 
     def _send(self, facts: Facts) -> None:
         if self._transport is None or self.closed.is_set():

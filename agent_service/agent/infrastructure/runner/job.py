@@ -16,7 +16,7 @@ import time
 from agent.domain.stopping import Force, Impulse, TreeStop
 from agent.infrastructure.runner.process_tree import LIMIT, MARK, ProcessTree, process_at
 from agent.infrastructure.runner.recorder import Recorder, Usage, bytes_in, pipe_for_output
-from agent.infrastructure.runner.records import EXIT, START, frame, to_json
+from agent.infrastructure.runner.records import FACTS, frame, to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,9 +106,15 @@ class RunningJob(Job):
     """
 
     def __init__(
-        self, command_id: str, folder: str, recorder: Recorder, tree: ProcessTree, loop: Loop
+        self,
+        command_id: str,
+        facts: FactsFile,
+        recorder: Recorder,
+        tree: ProcessTree,
+        loop: Loop,
     ) -> None:
-        super().__init__(command_id, folder, recorder)
+        super().__init__(command_id, facts.folder, recorder)
+        self._facts = facts
         self.started_at_us = time.time_ns() // 1000
         self.pid = tree.root
         self._tree = tree
@@ -276,13 +282,14 @@ class RunningJob(Job):
         end = self._the_end()
         try:
             self.recorder.flush()
-            write_facts(self.folder, EXIT, end)
+            self._facts.add({"end": end})
         except OSError as exc:
             self._loop.short_of_space(self, exc.strerror or str(exc))
             self._loop.later(DISK_RETRY_S, self._settle)
             return
         self.end = end
         self.recorder.close()
+        self._facts.close()
         if self._handle >= 0:
             os.close(self._handle)
             with contextlib.suppress(ChildProcessError):
@@ -332,52 +339,70 @@ class RunningJob(Job):
         return True
 
 
+class FactsFile:
+    """What is written down of a command, in its folder: each fact framed, after the ones before."""
+
+    def __init__(self, folder: str) -> None:
+        """Open it; raises OSError."""
+        self.folder = folder
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(f"{folder}/{FACTS}", flags, 0o600)
+
+    def add(self, facts: dict[str, Any]) -> None:
+        """Append; raises OSError where not all of it was written."""
+        data = frame(to_json(facts))
+        if os.write(self._file, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self._file)
+
+
 def start(wanted: dict[str, Any], folder: str, origin: dict[str, Any], loop: Loop) -> RunningJob:
     """Start what is wanted, in a session of its own; raises NotStarted, and then nothing runs.
 
     What is written down first, `origin` among it, lets another runner find what is left of it.
     """
-    try:
-        os.makedirs(folder, 0o700)
-        since = _ticks_now()
-        facts = {"command_id": wanted["id"], "since": since, **origin}
-        write_facts(folder, START, facts)
-        with contextlib.ExitStack() as ours:
-            return _start(wanted, folder, facts, ours, loop)
-    except OSError as exc:
-        raise NotStarted(_reason(exc)) from exc
-    except UnicodeEncodeError as exc:
-        raise NotStarted("the command holds text that is not Unicode") from exc
-    except ValueError as exc:  # a NUL, or a variable's name with "=" in it
-        raise NotStarted(f"the command cannot be started: {exc}") from exc
+    with contextlib.ExitStack() as failed:
+        try:
+            os.mkdir(folder, 0o700)
+            facts = FactsFile(folder)
+            failed.callback(facts.close)
+            begin = {"command_id": wanted["id"], "since": _ticks_now(), **origin}
+            facts.add({"start": begin})
+            job = _start(wanted, facts, begin, loop)
+        except OSError as exc:
+            raise NotStarted(_reason(exc)) from exc
+        except UnicodeEncodeError as exc:
+            raise NotStarted("the command holds text that is not Unicode") from exc
+        except ValueError as exc:  # a NUL, or a variable's name with "=" in it
+            raise NotStarted(f"the command cannot be started: {exc}") from exc
+        failed.pop_all()
+    return job
 
 
 def _start(
-    wanted: dict[str, Any],
-    folder: str,
-    facts: dict[str, Any],
-    ours: contextlib.ExitStack,
-    loop: Loop,
+    wanted: dict[str, Any], facts: FactsFile, begin: dict[str, Any], loop: Loop
 ) -> RunningJob:
-    """`ours` closes what the child has a copy of, and we need no more."""
-    stdin = _input(wanted["stdin"])
-    ours.callback(os.close, stdin)
-    ends = [pipe_for_output(), pipe_for_output()]
-    for _, write_end in ends:
-        ours.callback(os.close, write_end)
-    try:
-        child = _spawn(wanted, stdin, ends[0][1], ends[1][1], facts["limit_number"])
-    except BaseException:
-        for read_end, _ in ends:
-            os.close(read_end)
-        raise
+    with contextlib.ExitStack() as ours:  # what the child has a copy of, and we need no more
+        stdin = _input(wanted["stdin"])
+        ours.callback(os.close, stdin)
+        ends = [pipe_for_output(), pipe_for_output()]
+        for _, write_end in ends:
+            ours.callback(os.close, write_end)
+        try:
+            child = _spawn(wanted, stdin, ends[0][1], ends[1][1], begin["limit_number"])
+        except BaseException:
+            for read_end, _ in ends:
+                os.close(read_end)
+            raise
     child.returncode = 0  # its end is ours to take: Popen is to leave it alone
-    tree = ProcessTree(child.pid, facts["since"], wanted["id"], facts["limit_number"])
-    recorder = Recorder(folder, wanted["max_output_bytes"], loop.null, loop.usage)
-    job = RunningJob(wanted["id"], folder, recorder, tree, loop)
+    tree = ProcessTree(child.pid, begin["since"], wanted["id"], begin["limit_number"])
+    recorder = Recorder(facts.folder, wanted["max_output_bytes"], loop.null, loop.usage)
+    job = RunningJob(wanted["id"], facts, recorder, tree, loop)
     with contextlib.suppress(OSError):  # the marks find it, too
-        more = {"pid": child.pid, "started_at": job.started_at_us}
-        write_facts(folder, START, facts | more)
+        facts.add({"pid": child.pid, "started_at": job.started_at_us})
     job.begin([read_end for read_end, _ in ends], wanted["timeout_s"])
     return job
 
@@ -401,18 +426,6 @@ def _spawn(
         group=account["gid"] if account else None,
         extra_groups=account["groups"] if account else None,
     )
-
-
-def write_facts(folder: str, name: str, facts: dict[str, Any]) -> None:
-    """Append a framed fact to a file of the folder; raises OSError where not all was written."""
-    data = frame(to_json(facts))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    file = os.open(f"{folder}/{name}", flags, 0o600)
-    try:
-        if os.write(file, data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(file)
 
 
 def runner_died() -> dict[str, Any]:

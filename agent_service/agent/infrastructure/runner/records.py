@@ -4,7 +4,7 @@ Part of the runner: nothing here but what Python itself starts with.
 
 - `stdout-N`, `stderr-N`: the bytes of a stream, SEGMENT_BYTES to a file, N counting from 0.
 - `index-N`: records of INDEX_RECORD, INDEX_RECORDS to a file, in the order in which output came.
-- `start`, `exit`: framed facts about the beginning and the end.
+- `facts`: framed: what is to be started, what was, how it ended.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 SEGMENT_BYTES: Final = 1024 * 1024
 INDEX_RECORDS: Final = 8192
 STREAMS: Final = ("stdout", "stderr")
-START: Final = "start"
-EXIT: Final = "exit"
+FACTS: Final = "facts"
 
 #: Stream (its place in STREAMS), length, offset of the first byte in its stream, microseconds
 #: since 1970 when it came, CRC-32 of the bytes, CRC-32 of the record before this field.

@@ -24,9 +24,8 @@ from agent.infrastructure.runner.job import Job, NotStarted, RunningJob
 from agent.infrastructure.runner.process_tree import LIMIT_NUMBERS, ProcessTree, process_at
 from agent.infrastructure.runner.recorder import Usage, found_in
 from agent.infrastructure.runner.records import (
-    EXIT,
+    FACTS,
     FRAME_MAX_BYTES,
-    START,
     Damage,
     frame,
     frames_in,
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 #: News of output are told so long after its first byte, or when so much has come.
 GATHER_S: Final = 0.004
 GATHER_MAX_BYTES: Final = 64 * 1024
+#: That a command was started is told so late, or with what comes before.
+STARTED_S: Final = 0.002
 #: After this time without an agent and without a command the runner ends.
 IDLE_S: Final = 5.0
 #: Ids that are remembered as started; the agent's journal remembers as many.
@@ -125,15 +126,14 @@ class Runner:
         """Find what other runners left: what ended is kept, what still lives is ended."""
         for name in sorted(os.listdir(self._spool)):
             folder = f"{self._spool}/{name}"
-            start, end = _facts_in(f"{folder}/{START}"), _facts_in(f"{folder}/{EXIT}")
-            if end is None and not _has_contents(f"{folder}/{START}"):
+            facts = _facts_in(f"{folder}/{FACTS}")
+            if facts is None:
                 _remove(folder)  # nothing was started yet
             else:
-                self._take_over(name, folder, start or {}, end)
+                self._take_over(name, folder, facts)
 
-    def _take_over(
-        self, name: str, folder: str, start: dict[str, Any], end: dict[str, Any] | None
-    ) -> None:
+    def _take_over(self, name: str, folder: str, facts: dict[str, Any]) -> None:
+        start, end = facts.get("start", {}), facts.get("end")
         command_id = str(start.get("command_id") or (end or {}).get("command_id") or name)
         recorder = found_in(folder, self.usage)
         if end is not None:
@@ -142,15 +142,16 @@ class Runner:
             self._jobs[command_id] = job
             return
         tree = ProcessTree(
-            _root(start), int(start.get("since", 0)), command_id, int(start.get("limit_number", 0))
+            _root(facts, start),
+            int(start.get("since", 0)),
+            command_id,
+            int(start.get("limit_number", 0)),
         )
-        left = RunningJob(command_id, folder, recorder, tree, self)
-        left.started_at_us = int(start.get("started_at", left.started_at_us))
+        left = RunningJob(command_id, jobs.FactsFile(folder), recorder, tree, self)
+        left.started_at_us = int(facts.get("started_at", left.started_at_us))
         self._jobs[command_id] = self._running[command_id] = left
-        if start.get("boot_id") != self._boot_id or self._is_somebody_elses(start):
-            left.clean_up(is_over=True)
-        else:
-            left.clean_up(is_over=False)
+        is_rebooted = start.get("boot_id", self._boot_id) != self._boot_id
+        left.clean_up(is_over=is_rebooted or self._is_somebody_elses(start))
 
     def _is_somebody_elses(self, start: dict[str, Any]) -> bool:
         """Whether the runner that started it lives: then this is a copy of its folder."""
@@ -163,7 +164,7 @@ class Runner:
         facts = _facts_in(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        if facts is None:
+        if not facts:
             return os.urandom(12).hex(), {}
         return str(facts["runner_id"]), dict.fromkeys(facts["started"])
 
@@ -320,7 +321,9 @@ class Runner:
             channel.write()
             if not channel.is_behind:
                 for facts in channel.read():
-                    self._send(channel, self._answer(channel, facts))
+                    answer = self._answer(channel, facts)
+                    if "n" in facts:  # else nobody waits for it
+                        self._reply(channel, {"is": "answer", "id": str(facts["n"]), **answer})
         except (ChannelBroken, KeyError, TypeError, ValueError) as exc:
             self._drop(channel, exc)
 
@@ -341,7 +344,7 @@ class Runner:
             _log(f"the agent has gone: {why}")
 
     def _answer(self, channel: Channel, facts: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request, under its number; a newer agent may ask for what is not here."""
+        """The answer to a request; a newer agent may ask for what is not known here."""
         if facts["do"] == "hello":
             self._welcome(channel, facts)
         asked: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -355,8 +358,22 @@ class Runner:
             "forget": self._forget,
         }
         handle = asked.get(facts["do"])
-        answer = handle(facts) if handle is not None else {"code": "unknown"}
-        return {"is": "answer", "id": str(facts["n"]), **answer}
+        return handle(facts) if handle is not None else {"code": "unknown"}
+
+    def _reply(self, channel: Channel, answer: dict[str, Any]) -> None:
+        """Answer at once; that something was started is told with its end, if that comes soon."""
+        if "started_at" not in answer:
+            self._send(channel, answer)
+            return
+        channel.put(answer)
+        self.later(STARTED_S, lambda: self._flush(channel))
+
+    def _flush(self, channel: Channel) -> None:
+        try:
+            if channel in self._channels:
+                channel.write()
+        except ChannelBroken as exc:
+            self._drop(channel, exc)
 
     def _welcome(self, channel: Channel, facts: dict[str, Any]) -> None:
         """The agent is here; it takes everything over from now on."""
@@ -451,21 +468,20 @@ def _call(call: Callable[[], None]) -> bool:
     return True
 
 
-def _has_contents(path: str) -> bool:
-    try:
-        return os.stat(path).st_size > 0
-    except OSError:
-        return False
-
-
 def _facts_in(path: str) -> dict[str, Any] | None:
-    """The last whole fact in a file; None where there is none."""
+    """All whole facts in a file, later ones over earlier ones; None for a file without contents."""
     try:
         with open(path, "rb") as file:
-            whole = [part for part in frames_in(file.read()) if not isinstance(part, Damage)]
-        return from_json(whole[-1]) if whole else None
-    except (OSError, ValueError):
+            data = file.read()
+    except OSError:
         return None
+    facts: dict[str, Any] = {}
+    for part in frames_in(data):
+        if isinstance(part, Damage):
+            _log(f"{path} is damaged: {len(part.raw)} bytes at {part.offset}")
+        else:
+            facts |= from_json(part)
+    return facts if data else None
 
 
 def _remove(folder: str) -> None:
@@ -482,9 +498,9 @@ def _limit_number() -> int:
     return low + int.from_bytes(os.urandom(8), "big") % (high - low)
 
 
-def _root(start: dict[str, Any]) -> int:
+def _root(facts: dict[str, Any], start: dict[str, Any]) -> int:
     """The first process, where the number is still its own."""
-    process = process_at(int(start.get("pid", 0)))
+    process = process_at(int(facts.get("pid", 0)))
     is_own = process is not None and process.started >= int(start.get("since", 0))
     return process.pid if process is not None and is_own else 0
 
