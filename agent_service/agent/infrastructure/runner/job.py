@@ -402,7 +402,9 @@ def _start(
     recorder = Recorder(facts.folder, wanted["max_output_bytes"], loop.null, loop.usage)
     job = RunningJob(wanted["id"], facts, recorder, tree, loop)
     with contextlib.suppress(OSError):  # the marks find it, too
-        facts.add({"pid": child.pid, "started_at": job.started_at_us})
+        root = process_at(child.pid)
+        ticks = root.started if root is not None else 0
+        facts.add({"pid": child.pid, "ticks": ticks, "started_at": job.started_at_us})
     job.begin([read_end for read_end, _ in ends], wanted["timeout_s"])
     return job
 

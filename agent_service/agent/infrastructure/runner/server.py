@@ -142,7 +142,7 @@ class Runner:
             self._jobs[command_id] = job
             return
         tree = ProcessTree(
-            _root(facts, start),
+            _root(facts),
             int(start.get("since", 0)),
             command_id,
             int(start.get("limit_number", 0)),
@@ -498,11 +498,12 @@ def _limit_number() -> int:
     return low + int.from_bytes(os.urandom(8), "big") % (high - low)
 
 
-def _root(facts: dict[str, Any], start: dict[str, Any]) -> int:
-    """The first process, where the number is still its own."""
+def _root(facts: dict[str, Any]) -> int:
+    """The first process, where the number is still its own; else 0, and the marks find the rest."""
     process = process_at(int(facts.get("pid", 0)))
-    is_own = process is not None and process.started >= int(start.get("since", 0))
-    return process.pid if process is not None and is_own else 0
+    if process is None or process.started != facts.get("ticks"):
+        return 0
+    return process.pid
 
 
 def _children() -> list[int]:

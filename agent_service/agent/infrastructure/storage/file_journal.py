@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,17 +41,22 @@ DAMAGED_MAX: Final = 32
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+class _Place(Enum):
+    """Where frames belong: behind all others, at the head in place of the old, in a new file."""
+
+    END = "end"
+    HEAD = "head"
+    NEW_FILE = "new file"
+
+
 @dataclass(slots=True)
 class _Work:
-    """Frames that wait for the disk, and what is true once they are there.
-
-    `is_rewrite`: they are all that a new file is to hold.
-    """
+    """Frames that wait for the disk, where they belong, and what is true once they are there."""
 
     data: bytes
+    place: _Place
     done: asyncio.Future[None]
     apply: Callable[[], None]
-    is_rewrite: bool = False
 
 
 class FileJournal:
@@ -71,12 +78,13 @@ class FileJournal:
         self._under_way = 0
 
     async def open(self) -> None:
-        """Begin a new file with all that is known; without room for it, that is put off."""
+        """Begin a new file with all that is known; without room for that, go on with the old."""
         self._thread.start()
         try:
             await self._write()
         except JournalUnavailable as exc:
-            log.error("no order is accepted until this is mended: %s", exc)
+            log.error("%s; the old file is used until there is", exc)
+            self._must_rewrite = not await asyncio.to_thread(self._file.reopen)
 
     async def close(self) -> None:
         """Write what waits, and end the thread."""
@@ -94,7 +102,10 @@ class FileJournal:
 
     async def store_epoch(self, epoch: int) -> None:
         """Remember the epoch."""
-        await self._write(records.epoch_record(epoch), lambda: self._set_epoch(epoch))
+        done = self._put(
+            frame(records.epoch_record(epoch)), _Place.HEAD, partial(self._know, epoch)
+        )
+        await asyncio.shield(done)
 
     def known(self, command_id: CommandId) -> Known | None:
         """What is known of an id."""
@@ -151,13 +162,13 @@ class FileJournal:
     def _write_late(self) -> None:
         self._late_timer = None
         if self._late:
-            self._put(self._late_frames(), _nothing).add_done_callback(_ignored)
+            self._put(self._late_frames(), _Place.END, _nothing).add_done_callback(_ignored)
 
     def _late_frames(self) -> bytes:
         late, self._late = self._late, []
         return frame(records.released_record(late)) if late else b""
 
-    def _set_epoch(self, epoch: int) -> None:
+    def _know(self, epoch: int) -> None:
         self._state.epoch = epoch
 
     async def _write(
@@ -165,17 +176,17 @@ class FileJournal:
     ) -> None:
         """Store what waits, and `record`, then `apply` it; raises JournalUnavailable instead."""
         data = self._late_frames() + (frame(record) if record is not None else b"")
-        await asyncio.shield(self._put(data, apply or _nothing))
+        await asyncio.shield(self._put(data, _Place.END, apply or _nothing))
 
-    def _put(self, data: bytes, apply: Callable[[], None]) -> asyncio.Future[None]:
+    def _put(self, data: bytes, place: _Place, apply: Callable[[], None]) -> asyncio.Future[None]:
         done: asyncio.Future[None] = self._loop.create_future()
         if not data and not self._must_rewrite:
             done.set_result(None)
         elif self._must_rewrite:
-            self._backlog.append(_Work(data, done, apply))
+            self._backlog.append(_Work(data, place, done, apply))
             self._rewrite_when_quiet()
         else:
-            self._hand_over(_Work(data, done, apply))
+            self._hand_over(_Work(data, place, done, apply))
         return done
 
     def _rewrite_when_quiet(self) -> None:
@@ -186,7 +197,7 @@ class FileJournal:
         done: asyncio.Future[None] = self._loop.create_future()
         done.add_done_callback(_ignored)
         whole = b"".join(map(frame, records.records_of(self._state)))
-        self._hand_over(_Work(whole, done, _nothing, is_rewrite=True))
+        self._hand_over(_Work(whole, _Place.NEW_FILE, done, _nothing))
         backlog, self._backlog = self._backlog, []
         for work in backlog:
             self._hand_over(work)
@@ -200,13 +211,20 @@ class FileJournal:
         while (group := self._next_group()) is not None:
             error: OSError | None = None
             try:
-                if group[0].is_rewrite:
-                    self._file.rewrite(work.data for work in group)
-                else:
-                    self._file.append(b"".join(work.data for work in group))
+                self._write_group(group)
             except OSError as exc:
                 error = exc
             self._loop.call_soon_threadsafe(self._finish, group, error)
+
+    def _write_group(self, group: Sequence[_Work]) -> None:
+        heads = [work.data for work in group if work.place is _Place.HEAD]
+        others = [work.data for work in group if work.place is not _Place.HEAD]
+        if group[0].place is _Place.NEW_FILE:
+            self._file.rewrite(others)
+        if heads:  # before the others: what fails after it must not be there
+            self._file.replace_head(heads[-1])
+        if others and group[0].place is not _Place.NEW_FILE:
+            self._file.append(b"".join(others))
 
     def _next_group(self) -> list[_Work] | None:
         """All that waits. A rewrite is handed over only while nothing is under way."""
@@ -276,10 +294,44 @@ class _LogFile:
             raise
         self._size += len(data)
 
+    def replace_head(self, data: bytes) -> None:
+        """Make `data` durable in place of the first frame, which has its length.
+
+        It takes no room: a full disk must not keep the agent from its controller, which is what
+        makes room. Raises OSError.
+        """
+        if self.is_suspect or self._descriptor < 0:
+            raise OSError(errno.EIO, "the file failed before")
+        try:
+            os.pwrite(self._descriptor, data, 0)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self.is_suspect = True
+            raise
+
+    def reopen(self) -> bool:
+        """Go on with the newest file that there is; whether that is possible."""
+        older = log_files(self._folder)
+        if not older:
+            return False
+        try:
+            self.close()
+            head = next(frames_in(older[-1].read_bytes()), b"")
+            if not isinstance(head, bytes) or len(head) != len(records.epoch_record(0)):
+                return False
+            self._descriptor = os.open(older[-1], os.O_WRONLY | os.O_CLOEXEC)
+            self._size = self._first_size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        except OSError as exc:
+            log.error("%s cannot be opened: %s", older[-1], exc)
+            return False
+        self.is_suspect = False
+        return True
+
     def _cut_back(self) -> bool:
         """Whether what was written in part is gone again."""
         try:
             os.ftruncate(self._descriptor, self._size)
+            os.lseek(self._descriptor, self._size, os.SEEK_SET)
             os.fdatasync(self._descriptor)
         except OSError:
             return False

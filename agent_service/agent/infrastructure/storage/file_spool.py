@@ -175,10 +175,14 @@ class _Progress:
             self._write()
 
     def needed_from(self, transmission: Transmission, stream: Stream) -> int:
-        """Before which place nothing is needed any more, whatever happens to this process."""
-        if self._waiting:  # the disk did not take it: keep everything
+        """Before which place nothing is needed any more.
+
+        A gap that the disk did not take keeps everything. Digests that it did not take keep
+        nothing: on a full disk nothing could go otherwise, and a restart that misses them says so.
+        """
+        if any("gap" in facts for facts in self._waiting):
             return 0
-        return transmission.needed_from(stream, self._written[stream])
+        return transmission.needed_from(stream, self._written[stream] + self._on_the_way(stream))
 
     def _on_the_way(self, stream: Stream) -> int:
         own = (f["blocks"] for f in self._waiting if f.get("stream") == stream.value)

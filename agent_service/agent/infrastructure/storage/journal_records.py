@@ -16,13 +16,14 @@ from agent.infrastructure.storage.journal_state import JournalState
 
 Facts = dict[str, Any]
 
+_EPOCH_BYTES: Final = 40
 #: Released ids to a record of a rewritten journal.
 _RELEASED_AT_ONCE: Final = 1000
 
 
 def epoch_record(epoch: int) -> bytes:
-    """The epoch of a session."""
-    return to_json({"epoch": epoch})
+    """The epoch of a session; always of the same length, so that it can be written in place."""
+    return to_json({"epoch": epoch}).ljust(_EPOCH_BYTES)
 
 
 def order_record(order: Order, keeper: str | None) -> bytes:
