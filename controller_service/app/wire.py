@@ -193,6 +193,8 @@ def outcome(frame: messages.AgentResult) -> Outcome:
         stderr_written=frame.stderr_bytes,
         stdout_stored=frame.stdout_stored,
         stderr_stored=frame.stderr_stored,
+        stdout_digest=frame.stdout_digest,
+        stderr_digest=frame.stderr_digest,
         missing=[Missing(Stream(m.stream), m.offset, m.length) for m in frame.missing],
         failure=None if frame.error is None else Failure(frame.error.code, frame.error.message),
         stop_failure=_stop_failure(frame.stop_error),
@@ -222,10 +224,14 @@ def progress_ack(command_id: str, stored: OutputTotals) -> messages.ProgressAck:
 
 
 def result_ack(recorded: Recorded) -> messages.ResultAck:
-    """The answer to a result: taken, unknown here, or incomplete from a place on."""
+    """The answer to a result: taken, unknown here, or what is stored where it is not the same."""
     error = None
     if not recorded.is_known:
         error = resources.CommandError(code="command_not_found", message="no such command here")
+    elif recorded.is_different:
+        error = resources.CommandError(
+            code="digest_mismatch", message="other bytes are stored than were sent"
+        )
     elif not recorded.is_settled:
         error = resources.CommandError(code="incomplete", message="output before it is missing")
     return messages.ResultAck(

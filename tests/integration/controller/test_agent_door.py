@@ -1,6 +1,7 @@
 """The agents' door: who comes in, sessions and their epochs, and what reports change."""
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -357,6 +358,35 @@ async def test_a_result_before_its_output_is_incomplete_and_says_what_is_stored(
     assert (await seen(admin, run.command_id))["state"] == "running"
     await run.write(b"one")
     assert (await run.end())["ok"] is True
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+async def test_a_result_of_other_bytes_is_a_mismatch_and_says_what_is_stored(
+    admin: httpx2.AsyncClient, agent: ProtocolAgent, stream: str
+) -> None:
+    run = await taken(admin, agent)
+    await run.write(b"zero")
+    await run.write(b"one", "stderr")
+    answer = await run.end(**{f"{stream}_digest": hashlib.sha256(b"other").hexdigest()})
+    shapes.check(answer, RESULT_ACK)
+    assert (answer["ok"], answer["error"]["code"]) == (False, "digest_mismatch")
+    assert (answer["next_seq"], answer["stdout_bytes"], answer["stderr_bytes"]) == (2, 4, 3)
+    assert (await seen(admin, run.command_id))["state"] == "running"
+    assert (await run.end())["ok"] is True
+
+
+async def test_a_stream_without_a_digest_is_taken_only_where_part_of_it_is_missing(
+    admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    run = await taken(admin, agent)
+    await run.write(b"zero")
+    assert (await run.end(stdout_digest=""))["error"]["code"] == "digest_mismatch"
+    gap = {"stream": "stdout", "offset": 4, "length": 6}
+    assert (await run.end(stdout_digest="", stdout_bytes=10, missing=[gap]))["ok"] is True
+    command = await seen(admin, run.command_id)
+    assert (command["output_complete"], command["truncated"]) == (False, True)
+    page = (await admin.get(f"/commands/{run.command_id}/output")).json()
+    assert page["missing"] == [gap]
 
 
 async def test_a_result_that_comes_twice_is_acknowledged_and_changes_nothing(

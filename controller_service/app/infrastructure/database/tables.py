@@ -156,6 +156,17 @@ LINE_MARKS: Final = Table(
     Column("stderr_rest", Integer, nullable=False),
 )
 
+#: Digests of full blocks of output: with them, a digest goes on after a restart.
+DIGEST_BLOCKS: Final = Table(
+    "digest_blocks",
+    METADATA,
+    Column("command_id", ForeignKey("commands.id", ondelete="CASCADE"), primary_key=True),
+    Column("stream", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 IDEMPOTENCY_KEYS: Final = Table(
     "idempotency_keys",
     METADATA,

@@ -43,6 +43,7 @@ from app.infrastructure.repositories.rows import (
     mark_values,
     to_micros,
 )
+from app.infrastructure.repositories.sql_digests import SqlDigests
 
 #: How long a used idempotency key is remembered.
 KEY_KEPT: Final = timedelta(hours=24)
@@ -71,6 +72,7 @@ class SqlCommandRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._digests = SqlDigests()
 
     async def add(
         self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
@@ -115,8 +117,10 @@ class SqlCommandRepository:
                 command = _load(connection, command_id)
             else:
                 command = _load_within(connection, command_id, session)
+            self._digests.restore(connection, command)
             change(command)
             _save(connection, command)
+            self._digests.keep(connection, command)
             return command
 
         return await self._database.write(work)

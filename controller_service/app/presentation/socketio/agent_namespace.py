@@ -315,6 +315,12 @@ class AgentNamespace:
             for waiting in frames:
                 if waiting.recorded is not None:
                     waiting.recorded.cancel()
+        if recorded.is_different:
+            log.warning(
+                "stored output is not what was sent",
+                agent_id=session.agent_id,
+                command_id=command_id,
+            )
         if recorded.has_gap:
             log.warning("output has a gap", agent_id=session.agent_id, command_id=command_id)
             await self._server.disconnect(session.sid, namespace=NAMESPACE)  # and it resumes
