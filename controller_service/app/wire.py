@@ -25,6 +25,7 @@ from app.domain.models.states import State
 from app.domain.models.user import NamedToken, Principal, User
 from ogent.protocol import messages, resources
 from ogent.protocol.codec import pack
+from ogent.protocol.names import NOT_NOW
 from ogent.protocol.states import STATUS
 from ogent.protocol.states import Action as WireAction
 from ogent.protocol.states import Role as WireRole
@@ -158,7 +159,9 @@ def signed_order(sealed: SealedOrder) -> messages.SignedOrder:
 def acknowledged(ack: messages.OrderAck) -> OrderAcknowledged:
     """An agent's answer to an order."""
     if ack.ok:
-        return OrderAcknowledged()
+        return OrderAcknowledged(is_gone=not ack.held)
+    if ack.error is not None and ack.error.code in NOT_NOW:
+        return OrderAcknowledged(is_put_off=True)
     refusal = ack.error or resources.CommandError(code="refused", message="the agent refused it")
     return OrderAcknowledged(Failure(refusal.code, refusal.message))
 

@@ -246,13 +246,16 @@ class ControlOrder(Frame):
 class OrderAck(Frame):
     """The agent's acknowledgement of an order: it is in its journal; its state there.
 
-    `ok` is false where the agent refuses the order; `error` says why, and nothing ran.
+    `ok` is false where the agent refuses the order; `error` says why, and nothing ran. With a code
+    of NOT_NOW it may take the same order later. `held` is false where the agent knows the id and
+    holds nothing of the command any more: everything of it was acknowledged once, and is gone.
     """
 
     ok: bool
     command_id: str
     state: State | None = None
     error: CommandError | None = None
+    held: bool = True
 
 
 class AgentCommandState(Frame):
