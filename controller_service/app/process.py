@@ -66,9 +66,8 @@ def _unusable_yet(settings: Settings) -> None:
         log.warning("OPENAI_API_KEY has no effect yet: commands are not analysed")
     if settings.dispatch_key_file is not None:
         log.warning("DISPATCH_KEY_FILE has no effect yet: orders are not signed")
-    for name in ("retention_days", "min_free_bytes"):
-        if getattr(settings, name) != Settings.model_fields[name].default:
-            log.warning("a setting has no effect yet: nothing is deleted", name=name.upper())
+    if settings.min_free_bytes != Settings.model_fields["min_free_bytes"].default:
+        log.warning("MIN_FREE_BYTES has no effect yet: free space is not looked at")
 
 
 def _serve(settings: Settings) -> None:

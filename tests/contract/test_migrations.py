@@ -1,5 +1,7 @@
 """Every older database becomes today's, and what it holds goes on."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command as alembic
@@ -27,6 +29,18 @@ def downgraded(path: Path, revision: str) -> None:
         config.attributes["connection"] = connection
         alembic.downgrade(config, revision)
     engine.dispose()
+
+
+def test_a_new_file_can_shrink_and_an_older_one_is_made_to(database_path: Path) -> None:
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        connection.execute("PRAGMA auto_vacuum = 0")
+        connection.execute("VACUUM")
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+    downgraded(database_path, "0002")
+    migrate_sqlite(database_path)
+    with closing(sqlite3.connect(database_path)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
 def test_the_newest_migration_is_the_one_that_start_up_looks_for() -> None:

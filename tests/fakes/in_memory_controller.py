@@ -1,5 +1,6 @@
 """A whole controller without doors: the real use cases over the adapters in memory."""
 
+from datetime import timedelta
 from typing import get_args
 
 from app.application.dispatcher import Dispatcher
@@ -8,6 +9,7 @@ from app.application.follower import Follower
 from app.application.handover import Handover
 from app.application.ports.wakeups import agent_topic, command_topic
 from app.application.use_cases.control_command import ControlCommand
+from app.application.use_cases.expire_finished import ExpireFinished
 from app.application.use_cases.expire_queued import ExpireQueued
 from app.application.use_cases.manage_tokens import ManageTokens
 from app.application.use_cases.manage_users import ChangeOwnPassword, ManageUsers
@@ -87,6 +89,9 @@ class InMemoryController:
         self.describe_agent = DescribeAgent(agents=agents, bus=bus, clock=clock)
         self.record_reports = RecordReports(commands=commands, bus=bus, clock=clock)
         self.expire_queued = ExpireQueued(commands=commands, bus=bus, clock=clock)
+        self.expire_finished = ExpireFinished(
+            commands=commands, clock=clock, kept_for=timedelta(days=30)
+        )
         self.queries = Queries(agents=agents, commands=commands, output=self.output, clock=clock)
         self.read_output = ReadOutput(
             queries=self.queries, output=self.output, compile_filter=compile_filter

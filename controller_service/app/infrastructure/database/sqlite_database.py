@@ -35,6 +35,8 @@ GROUP_MAX: Final = 256
 WAITING_MAX: Final = 4096
 #: Threads that read.
 READERS: Final = 2
+#: Free pages, of 4 KiB, that are cut off the file in one transaction.
+FREE_PAGES_MAX: Final = 1024
 #: How long SQLite waits for a lock that another process holds.
 BUSY_TIMEOUT_MS: Final = 5000
 
@@ -75,6 +77,13 @@ class SqliteDatabase:
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.put(_Work(work, future))
         return await future
+
+    async def give_back(self) -> bool:
+        """Cut at most FREE_PAGES_MAX free pages off the file; True while there are more.
+
+        A file that was made without `auto_vacuum` keeps them, and uses them again.
+        """
+        return await self.write(_cut_free_pages)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` over a snapshot of what is committed; raises StorageUnavailable."""
@@ -191,6 +200,16 @@ class _Writer:
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+
+def _cut_free_pages(connection: Connection) -> bool:
+    driver = _driver_of(connection)
+    if driver.execute("PRAGMA auto_vacuum").fetchone() != (2,):
+        return False
+    (free,) = driver.execute("PRAGMA freelist_count").fetchone()
+    for _ in range(min(free, FREE_PAGES_MAX)):
+        driver.execute("PRAGMA incremental_vacuum(1)")  # a step each: the driver makes only one
+    return bool(free > FREE_PAGES_MAX)
 
 
 def _driver_of(connection: Connection) -> sqlite3.Connection:
