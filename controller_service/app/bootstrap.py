@@ -40,6 +40,7 @@ from app.domain.models.user import Role
 from app.infrastructure.data_dir import kept_secret, write_private
 from app.infrastructure.database.migrate import migrate_sqlite
 from app.infrastructure.database.sqlite_database import open_sqlite_database
+from app.infrastructure.disk_room import DiskRoom
 from app.infrastructure.in_process_wakeups import InProcessWakeups
 from app.infrastructure.re2_filter import compile_filter
 from app.infrastructure.repositories.caching_output_log import CachingOutputLog
@@ -135,6 +136,7 @@ async def _application(
     channel = SocketIOAgentChannel(agent_server, ack_timeout_s=ACK_TIMEOUT_S)
     handover = Handover()
     bus, sealer = _event_bus(wakeups, handover), UnsignedSealer()
+    room = DiskRoom(settings.database_path.parent, min_free_bytes=settings.min_free_bytes)
     queries = Queries(agents=agents, commands=commands, output=output, clock=clock)
     use_cases = UseCases(
         sign_in=SignIn(users=users, hasher=hasher, tokens=tokens, attempts=LimitsAttempts()),
@@ -148,6 +150,7 @@ async def _application(
         submit_command=SubmitCommand(
             agents=agents,
             commands=commands,
+            room=room,
             sealer=sealer,
             handover=handover,
             bus=bus,
@@ -168,6 +171,7 @@ async def _application(
         follower=Follower(commands, output, wakeups),
         dispatcher=Dispatcher(commands, channel, wakeups, handover, bus, clock),
         lifecycle=Lifecycle(),
+        room=room,
     )
     await agents.release_all(at=clock.now())
     await _first_administrator(settings, use_cases.manage_users)

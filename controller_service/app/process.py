@@ -66,8 +66,6 @@ def _unusable_yet(settings: Settings) -> None:
         log.warning("OPENAI_API_KEY has no effect yet: commands are not analysed")
     if settings.dispatch_key_file is not None:
         log.warning("DISPATCH_KEY_FILE has no effect yet: orders are not signed")
-    if settings.min_free_bytes != Settings.model_fields["min_free_bytes"].default:
-        log.warning("MIN_FREE_BYTES has no effect yet: free space is not looked at")
 
 
 def _serve(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from app.application.event_bus import EventBus
+from app.application.full_disk import once_there_is_room
 from app.application.handover import Handover
 from app.application.look_again import rung_or_due
 from app.application.ports.agent_channel import AgentChannel, OrderAcknowledged
@@ -103,7 +104,7 @@ class Dispatcher:
             if not answer.is_put_off:
                 break
             await asyncio.sleep(PUT_OFF_S)
-        await self._commands.drop_control(control.control_id)
+        await once_there_is_room(lambda: self._commands.drop_control(control.control_id))
         if answer.is_gone:
             await self._record(control.command_id, answer)
         elif answer.refusal is not None:
@@ -140,7 +141,7 @@ class Dispatcher:
         await self._change(command_id, record)
 
     async def _change(self, command_id: CommandId, change: Callable[[Command], None]) -> Command:
-        changed = await self._commands.change(command_id, change)
+        changed = await once_there_is_room(lambda: self._commands.change(command_id, change))
         self._bus.publish(changed.pull_events())
         return changed
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from app.application.dispatcher import Dispatcher
 from app.application.follower import Follower
 from app.application.lifecycle import Lifecycle
+from app.application.ports.storage_room import StorageRoom
 from app.application.use_cases.control_command import ControlCommand
 from app.application.use_cases.expire_finished import ExpireFinished
 from app.application.use_cases.expire_queued import ExpireQueued
@@ -41,3 +42,4 @@ class UseCases:
     follower: Follower
     dispatcher: Dispatcher
     lifecycle: Lifecycle
+    room: StorageRoom

@@ -4,18 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
-from app.application import dispatcher
+from app.application import dispatcher, full_disk
 from app.application.dispatcher import WINDOW
 from app.application.ports.wakeups import command_topic
 from app.application.use_cases.record_reports import StateReport
-from app.domain.errors import MalformedAnswer
+from app.domain.errors import MalformedAnswer, StorageFull
 from app.domain.ids import CommandId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
 from app.domain.models.states import Action, State
+from app.infrastructure.repositories.in_memory_command_repository import InMemoryCommandRepository
 from ogent.protocol.codec import unpack
 from tests.builders import SEALED, WEB, a_beginning, a_command, a_principal, an_agent
 from tests.fakes.in_memory_controller import InMemoryController
@@ -137,6 +139,39 @@ async def test_a_control_of_which_the_agent_holds_nothing_any_more_loses_its_com
         (await controller.channel.next()).be_gone()
         await until(controller, command_id, State.LOST)
     assert await controller.commands.pending_controls(WEB) == []
+
+
+class FullStore(InMemoryCommandRepository):
+    """A store that refuses every change while it is full, and counts what it refused."""
+
+    is_full = False
+    refused = 0
+
+    async def change(self, *arguments: Any, **options: Any) -> Command:
+        if self.is_full:
+            self.refused += 1
+            raise StorageFull("no room")
+        return await super().change(*arguments, **options)
+
+
+async def test_a_full_disk_ends_no_session_and_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(full_disk, "FULL_PAUSE_S", 0.001)
+    monkeypatch.setattr(dispatcher, "ACKNOWLEDGE_AFTER_S", 0)
+    controller = InMemoryController(FullStore)
+    store = controller.commands
+    assert isinstance(store, FullStore)
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        sent = await controller.channel.next()
+        store.is_full = True
+        sent.acknowledge()
+        await settled(lambda: store.refused > 3)
+        store.is_full = False
+        await until(controller, command_id, State.DISPATCHED)
+    assert len(controller.channel.sent) == 1
 
 
 @pytest.fixture
