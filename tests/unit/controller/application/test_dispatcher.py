@@ -10,7 +10,7 @@ import pytest
 
 from app.application import dispatcher, full_disk
 from app.application.dispatcher import WINDOW
-from app.application.ports.wakeups import command_topic
+from app.application.ports.wakeups import agent_topic, command_topic
 from app.application.use_cases.record_reports import StateReport
 from app.domain.errors import MalformedAnswer, StorageFull
 from app.domain.ids import CommandId
@@ -444,3 +444,53 @@ async def test_a_session_that_ends_leaves_nothing_running(
         sent = await controller.channel.next()
     assert sent.answer.cancelled()
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [("unknown_command", State.LOST), ("not_permitted", State.DISPATCHED)]
+)
+async def test_a_refused_control_is_said_on_its_command(
+    controller: InMemoryController, code: str, state: State
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        (await controller.channel.next()).refuse(code, "no")
+        async with asyncio.timeout(20):
+            while (await controller.commands.get(command_id)).requested_action is not None:
+                if (await controller.commands.get(command_id)).state is State.LOST:
+                    break
+                await asyncio.sleep(0.001)
+    command = await controller.commands.get(command_id)
+    assert command.state is state
+    assert (command.failure is None) is (state is State.DISPATCHED)
+    assert (command.stop_failure is None) is (state is State.LOST)
+
+
+async def test_a_control_under_way_is_not_sent_again_when_the_bell_rings(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        await controller.channel.next()
+        controller.wakeups.notify(agent_topic(WEB))
+        await settled(lambda: True)
+    assert len(controller.channel.sent) == 2
+
+
+async def test_sending_goes_on_from_the_first_that_was_put_off_whichever_was_heard_of_first(
+    controller: InMemoryController, soon: None
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        ids = [await controller.submit() for _ in range(2)]
+        for sent in [await controller.channel.next() for _ in ids]:
+            sent.put_off()
+        assert [command_of(await controller.channel.next()) for _ in ids] == ids
