@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import signal
 import socket
@@ -32,6 +33,8 @@ from ogent.protocol.version import VERSION
 log = structlog.get_logger(__name__)
 
 EXIT_USAGE: Final = 2
+#: How long new work is still answered, with `draining`, before the doors are shut.
+ANSWER_S: Final = 0.5
 #: How long requests may take to end after SIGTERM.
 GRACE_S: Final = 5
 BACKLOG: Final = 2048
@@ -159,6 +162,11 @@ class _Server(uvicorn.Server):
         """Leave the signals alone."""
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is left within GRACE_S, without a traceback for each request that is cut."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
     def stop(self, controller: Controller) -> None:
         """Begin to stop; a second signal changes nothing."""
         if self._draining is None:
@@ -172,6 +180,8 @@ class _Server(uvicorn.Server):
 
     async def _drain(self, controller: Controller) -> None:
         try:
+            controller.lifecycle.drain()
+            await asyncio.sleep(ANSWER_S)
             await controller.drain()
         finally:
             self.should_exit = True
