@@ -7,6 +7,7 @@ from app.domain.ids import AgentId, CommandId, ControlId, IdSource, SessionId, T
 from app.domain.models.agent import Agent, AgentFacts, Session
 from app.domain.models.command import Beginning, Command, Outcome
 from app.domain.models.command_line import CommandLine
+from app.domain.models.digests import OutputDigests
 from app.domain.models.order import ControlOrder, PendingControl, RunOrder, SealedOrder
 from app.domain.models.output import Chunk, OutputTotals, Stream
 from app.domain.models.selector import Selector
@@ -81,15 +82,17 @@ def an_outcome(**overrides: Any) -> Outcome:
 
 def an_outcome_after(chunks: list[Chunk], **overrides: Any) -> Outcome:
     """An outcome that counts exactly `chunks`."""
-    totals = OutputTotals()
+    totals, digests = OutputTotals(), OutputDigests()
     for chunk in chunks:
-        totals = totals.after(chunk)
+        totals, (digests, _) = totals.after(chunk), digests.after(chunk)
     counted = {
         "next_seq": totals.next_seq,
         "stdout_written": totals.stdout_bytes,
         "stderr_written": totals.stderr_bytes,
         "stdout_stored": totals.stdout_bytes,
         "stderr_stored": totals.stderr_bytes,
+        "stdout_digest": digests.stdout.hexdigest(),
+        "stderr_digest": digests.stderr.hexdigest(),
     }
     return an_outcome(**{**counted, **overrides})
 

@@ -22,6 +22,7 @@ from app.application.lifecycle import Lifecycle
 from app.application.ports.wakeups import AGENTS_TOPIC, Wakeups, agent_topic, command_topic
 from app.application.use_cases import UseCases
 from app.application.use_cases.control_command import ControlCommand
+from app.application.use_cases.expire_finished import ExpireFinished
 from app.application.use_cases.expire_queued import ExpireQueued
 from app.application.use_cases.manage_tokens import ManageTokens
 from app.application.use_cases.manage_users import ChangeOwnPassword, ManageUsers, NewAccount
@@ -39,6 +40,7 @@ from app.domain.models.user import Role
 from app.infrastructure.data_dir import kept_secret, write_private
 from app.infrastructure.database.migrate import migrate_sqlite
 from app.infrastructure.database.sqlite_database import open_sqlite_database
+from app.infrastructure.disk_room import DiskRoom
 from app.infrastructure.in_process_wakeups import InProcessWakeups
 from app.infrastructure.re2_filter import compile_filter
 from app.infrastructure.repositories.caching_output_log import CachingOutputLog
@@ -70,6 +72,10 @@ log = structlog.get_logger(__name__)
 
 #: How often queued commands are looked at for those whose time has passed.
 EXPIRY_INTERVAL_S: Final = 1.0
+#: How often finished commands are looked at for those that were kept long enough, and how long
+#: others have the database to themselves between two batches.
+RETENTION_INTERVAL_S: Final = 60.0
+RETENTION_PAUSE_S: Final = 0.05
 INITIAL_PASSWORD_FILE: Final = "initial-admin-password"  # noqa: S105 - a file's name
 
 
@@ -102,6 +108,8 @@ async def bootstrap(settings: Settings) -> AsyncIterator[Controller]:
         clients = ClientNamespace(client_server, use_cases, wakeups, SystemClock(), tasks)
         expiry = tasks.create_task(_expire(use_cases.expire_queued), name="expiry")
         stack.callback(expiry.cancel)
+        retention = tasks.create_task(_delete(use_cases.expire_finished), name="retention")
+        stack.callback(retention.cancel)
         stack.push_async_callback(clients.close)
         stack.push_async_callback(agents.close)
         app = _routes(use_cases, client_server, agent_server, settings.cors_allowed_origins)
@@ -128,6 +136,7 @@ async def _application(
     channel = SocketIOAgentChannel(agent_server, ack_timeout_s=ACK_TIMEOUT_S)
     handover = Handover()
     bus, sealer = _event_bus(wakeups, handover), UnsignedSealer()
+    room = DiskRoom(settings.database_path.parent, min_free_bytes=settings.min_free_bytes)
     queries = Queries(agents=agents, commands=commands, output=output, clock=clock)
     use_cases = UseCases(
         sign_in=SignIn(users=users, hasher=hasher, tokens=tokens, attempts=LimitsAttempts()),
@@ -141,6 +150,7 @@ async def _application(
         submit_command=SubmitCommand(
             agents=agents,
             commands=commands,
+            room=room,
             sealer=sealer,
             handover=handover,
             bus=bus,
@@ -153,11 +163,15 @@ async def _application(
         ),
         record_reports=RecordReports(commands=commands, bus=bus, clock=clock),
         expire_queued=ExpireQueued(commands=commands, bus=bus, clock=clock),
+        expire_finished=ExpireFinished(
+            commands=commands, clock=clock, kept_for=timedelta(days=settings.retention_days)
+        ),
         queries=queries,
         read_output=ReadOutput(queries=queries, output=output, compile_filter=compile_filter),
         follower=Follower(commands, output, wakeups),
         dispatcher=Dispatcher(commands, channel, wakeups, handover, bus, clock),
         lifecycle=Lifecycle(),
+        room=room,
     )
     await agents.release_all(at=clock.now())
     await _first_administrator(settings, use_cases.manage_users)
@@ -228,3 +242,13 @@ async def _expire(expire_queued: ExpireQueued) -> None:
             await expire_queued()
         except Unavailable as exc:  # the next round looks at the same commands
             log.warning("queued commands could not be looked at", reason=exc.message)
+
+
+async def _delete(expire_finished: ExpireFinished) -> None:
+    while True:
+        is_more = False
+        try:
+            is_more = await expire_finished()
+        except Unavailable as exc:  # the next round looks at the same commands
+            log.warning("finished commands could not be deleted", reason=exc.message)
+        await asyncio.sleep(RETENTION_PAUSE_S if is_more else RETENTION_INTERVAL_S)

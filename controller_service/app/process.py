@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import signal
 import socket
@@ -32,6 +33,8 @@ from ogent.protocol.version import VERSION
 log = structlog.get_logger(__name__)
 
 EXIT_USAGE: Final = 2
+#: How long new work is still answered, with `draining`, before the doors are shut.
+ANSWER_S: Final = 0.5
 #: How long requests may take to end after SIGTERM.
 GRACE_S: Final = 5
 BACKLOG: Final = 2048
@@ -66,9 +69,6 @@ def _unusable_yet(settings: Settings) -> None:
         log.warning("OPENAI_API_KEY has no effect yet: commands are not analysed")
     if settings.dispatch_key_file is not None:
         log.warning("DISPATCH_KEY_FILE has no effect yet: orders are not signed")
-    for name in ("retention_days", "min_free_bytes"):
-        if getattr(settings, name) != Settings.model_fields[name].default:
-            log.warning("a setting has no effect yet: nothing is deleted", name=name.upper())
 
 
 def _serve(settings: Settings) -> None:
@@ -162,6 +162,11 @@ class _Server(uvicorn.Server):
         """Leave the signals alone."""
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is left within GRACE_S, without a traceback for each request that is cut."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
+
     def stop(self, controller: Controller) -> None:
         """Begin to stop; a second signal changes nothing."""
         if self._draining is None:
@@ -175,6 +180,8 @@ class _Server(uvicorn.Server):
 
     async def _drain(self, controller: Controller) -> None:
         try:
+            controller.lifecycle.drain()
+            await asyncio.sleep(ANSWER_S)
             await controller.drain()
         finally:
             self.should_exit = True

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     cors_allowed_origins: Words = ()
     trusted_proxies: Words = ()
     max_output_bytes: Annotated[int, Field(gt=0)] = 1024**3
-    retention_days: Annotated[float, Field(gt=0)] = 30
+    retention_days: Annotated[float, Field(gt=0, le=36500)] = 30
     min_free_bytes: Annotated[int, Field(ge=0)] = 1024**3
     openai_api_key: SecretStr | None = None
     openai_base_url: str | None = None

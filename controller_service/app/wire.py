@@ -25,6 +25,7 @@ from app.domain.models.states import State
 from app.domain.models.user import NamedToken, Principal, User
 from ogent.protocol import messages, resources
 from ogent.protocol.codec import pack
+from ogent.protocol.names import NOT_NOW
 from ogent.protocol.states import STATUS
 from ogent.protocol.states import Action as WireAction
 from ogent.protocol.states import Role as WireRole
@@ -158,7 +159,9 @@ def signed_order(sealed: SealedOrder) -> messages.SignedOrder:
 def acknowledged(ack: messages.OrderAck) -> OrderAcknowledged:
     """An agent's answer to an order."""
     if ack.ok:
-        return OrderAcknowledged()
+        return OrderAcknowledged(is_gone=not ack.held)
+    if ack.error is not None and ack.error.code in NOT_NOW:
+        return OrderAcknowledged(is_put_off=True)
     refusal = ack.error or resources.CommandError(code="refused", message="the agent refused it")
     return OrderAcknowledged(Failure(refusal.code, refusal.message))
 
@@ -193,6 +196,8 @@ def outcome(frame: messages.AgentResult) -> Outcome:
         stderr_written=frame.stderr_bytes,
         stdout_stored=frame.stdout_stored,
         stderr_stored=frame.stderr_stored,
+        stdout_digest=frame.stdout_digest,
+        stderr_digest=frame.stderr_digest,
         missing=[Missing(Stream(m.stream), m.offset, m.length) for m in frame.missing],
         failure=None if frame.error is None else Failure(frame.error.code, frame.error.message),
         stop_failure=_stop_failure(frame.stop_error),
@@ -222,10 +227,14 @@ def progress_ack(command_id: str, stored: OutputTotals) -> messages.ProgressAck:
 
 
 def result_ack(recorded: Recorded) -> messages.ResultAck:
-    """The answer to a result: taken, unknown here, or incomplete from a place on."""
+    """The answer to a result: taken, unknown here, or what is stored where it is not the same."""
     error = None
     if not recorded.is_known:
         error = resources.CommandError(code="command_not_found", message="no such command here")
+    elif recorded.is_different:
+        error = resources.CommandError(
+            code="digest_mismatch", message="other bytes are stored than were sent"
+        )
     elif not recorded.is_settled:
         error = resources.CommandError(code="incomplete", message="output before it is missing")
     return messages.ResultAck(

@@ -4,11 +4,13 @@ from enum import StrEnum
 
 import pytest
 
+from app.application import dispatcher
 from app.application.use_cases import queries, submit_command
 from app.domain.models import command_line, lines, output, selector, states, user
 from app.infrastructure.repositories import sql_output_log
 from ogent.protocol import limits
 from ogent.protocol import states as wire
+from ogent.protocol.names import OrderRefusal
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,10 @@ def test_words_are_spelled_alike(ours: type[StrEnum], published: type[StrEnum]) 
     assert [(word.name, word.value) for word in ours] == [
         (word.name, word.value) for word in published
     ]
+
+
+def test_a_control_for_no_command_is_refused_with_the_word_that_is_published() -> None:
+    assert dispatcher.UNKNOWN_COMMAND == OrderRefusal.UNKNOWN_COMMAND
 
 
 def test_the_same_states_are_final_and_each_has_a_summary() -> None:

@@ -1,5 +1,6 @@
 """A whole controller without doors: the real use cases over the adapters in memory."""
 
+from datetime import timedelta
 from typing import get_args
 
 from app.application.dispatcher import Dispatcher
@@ -8,6 +9,7 @@ from app.application.follower import Follower
 from app.application.handover import Handover
 from app.application.ports.wakeups import agent_topic, command_topic
 from app.application.use_cases.control_command import ControlCommand
+from app.application.use_cases.expire_finished import ExpireFinished
 from app.application.use_cases.expire_queued import ExpireQueued
 from app.application.use_cases.manage_tokens import ManageTokens
 from app.application.use_cases.manage_users import ChangeOwnPassword, ManageUsers
@@ -30,6 +32,7 @@ from app.domain.models.agent import Agent, Session
 from app.domain.models.command import Command
 from app.domain.models.command_line import CommandLine
 from app.domain.models.user import User
+from app.infrastructure.in_memory_room import InMemoryRoom
 from app.infrastructure.in_process_wakeups import InProcessWakeups
 from app.infrastructure.re2_filter import compile_filter
 from app.infrastructure.repositories.in_memory_agent_repository import InMemoryAgentRepository
@@ -48,16 +51,16 @@ MAX_OUTPUT_BYTES = 1 << 30
 class InMemoryController:
     """Use cases, and under them the adapters; `events` lists all that was published."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: type[InMemoryCommandRepository] = InMemoryCommandRepository) -> None:
         self.clock, self.new_id = ManualClock(), IdSource()
         self.agents, self.output = InMemoryAgentRepository(), InMemoryOutputLog()
-        self.commands = InMemoryCommandRepository(self.agents, self.output)
+        self.commands = store(self.agents, self.output)
         self.users, self.wakeups = InMemoryUserRepository(), InProcessWakeups()
         self.hasher, self.attempts = FakeHasher(), RecordingAttempts()
         self.tokens = FakeTokens(self.clock)
         self.channel = RecordingAgentChannel()
         self.events: list[Event] = []
-        self.handover = Handover()
+        self.handover, self.room = Handover(), InMemoryRoom()
         self.bus = EventBus({kind: [self.events.append, self._ring] for kind in get_args(Event)})
         self._dispatch()
         self._accounts()
@@ -67,6 +70,7 @@ class InMemoryController:
         self.submit_command = SubmitCommand(
             agents=agents,
             commands=commands,
+            room=self.room,
             sealer=UnsignedSealer(),
             handover=self.handover,
             bus=bus,
@@ -87,6 +91,9 @@ class InMemoryController:
         self.describe_agent = DescribeAgent(agents=agents, bus=bus, clock=clock)
         self.record_reports = RecordReports(commands=commands, bus=bus, clock=clock)
         self.expire_queued = ExpireQueued(commands=commands, bus=bus, clock=clock)
+        self.expire_finished = ExpireFinished(
+            commands=commands, clock=clock, kept_for=timedelta(days=30)
+        )
         self.queries = Queries(agents=agents, commands=commands, output=self.output, clock=clock)
         self.read_output = ReadOutput(
             queries=self.queries, output=self.output, compile_filter=compile_filter

@@ -29,6 +29,12 @@ class Sent:
     def refuse(self, code: str, message: str) -> None:
         self.answer.set_result(OrderAcknowledged(Failure(code, message)))
 
+    def put_off(self) -> None:
+        self.answer.set_result(OrderAcknowledged(is_put_off=True))
+
+    def be_gone(self) -> None:
+        self.answer.set_result(OrderAcknowledged(is_gone=True))
+
     def lose(self) -> None:
         self.answer.set_exception(AgentUnreachable("no acknowledgement came"))
 

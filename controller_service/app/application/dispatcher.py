@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from app.application.event_bus import EventBus
+from app.application.full_disk import once_there_is_room
 from app.application.handover import Handover
 from app.application.look_again import rung_or_due
 from app.application.ports.agent_channel import AgentChannel, OrderAcknowledged
@@ -29,6 +30,8 @@ HANDED_MAX: Final = 256
 #: a short command is then one transaction from its order to its end, and a longer one reports
 #: that it runs. Only what waits in its agent stays `queued` for this long.
 ACKNOWLEDGE_AFTER_S: Final = 0.1
+#: After this time what an agent did not take now is offered again.
+PUT_OFF_S: Final = 1.0
 #: How an agent refuses a control order for a command that it has no record of.
 UNKNOWN_COMMAND: Final = "unknown_command"
 
@@ -37,7 +40,8 @@ class Dispatcher:
     """Sends each agent its orders for as long as its session lasts.
 
     Orders are sent in the order in which they were accepted, up to WINDOW at a time without an
-    acknowledgement. One that is not acknowledged is sent again: agents recognise a repeat.
+    acknowledgement. One that is not acknowledged is sent again: agents recognise a repeat. One that
+    the agent does not take now is offered again after a while, and nothing newer before it.
     """
 
     def __init__(
@@ -74,26 +78,36 @@ class Dispatcher:
         """The session's pending control orders."""
         return await self._commands.pending_controls(session.agent_id)
 
-    async def deliver_run(self, session: Session, run: QueuedRun) -> None:
-        """Send one run order until it is answered, and record the answer.
+    async def deliver_run(self, session: Session, run: QueuedRun) -> bool:
+        """Send one run order until it is answered, and record the answer; False: it is put off.
 
         One that was cancelled or expired before it was ever offered is not sent.
         """
         is_noted = run.offered_epoch == session.epoch
         if not is_noted and not await self._offer(session, run.command_id):
-            return
+            return True
         with self._handover.watching(run.command_id) as moved:
             answer = await self._until_answered(lambda: self._channel.send_run(session, run.sealed))
-            if answer.refusal is not None or not await _is_set_soon(moved):
+            if answer.is_put_off:
+                return False
+            is_plain = answer.refusal is None and not answer.is_gone
+            if not is_plain or not await _is_set_soon(moved):
                 await self._record(run.command_id, answer)
+        return True
 
     async def deliver_control(self, session: Session, control: PendingControl) -> None:
-        """Send one control order until it is answered."""
-        answer = await self._until_answered(
-            lambda: self._channel.send_control(session, control.sealed)
-        )
-        await self._commands.drop_control(control.control_id)
-        if answer.refusal is not None:
+        """Send one control order until it is answered, again and again while it is put off."""
+        while True:
+            answer = await self._until_answered(
+                lambda: self._channel.send_control(session, control.sealed)
+            )
+            if not answer.is_put_off:
+                break
+            await asyncio.sleep(PUT_OFF_S)
+        await once_there_is_room(lambda: self._commands.drop_control(control.control_id))
+        if answer.is_gone:
+            await self._record(control.command_id, answer)
+        elif answer.refusal is not None:
             await self._refuse_control(control.command_id, answer.refusal)
 
     async def _refuse_control(self, command_id: CommandId, refusal: Failure) -> None:
@@ -117,7 +131,9 @@ class Dispatcher:
         now = self._clock.now()
 
         def record(command: Command) -> None:
-            if answer.refusal is None:
+            if answer.is_gone:
+                command.lose(_gone(), at=now)
+            elif answer.refusal is None:
                 command.acknowledge(at=now)
             else:
                 command.reject(answer.refusal, at=now)
@@ -125,7 +141,7 @@ class Dispatcher:
         await self._change(command_id, record)
 
     async def _change(self, command_id: CommandId, change: Callable[[Command], None]) -> Command:
-        changed = await self._commands.change(command_id, change)
+        changed = await once_there_is_room(lambda: self._commands.change(command_id, change))
         self._bus.publish(changed.pull_events())
         return changed
 
@@ -144,6 +160,8 @@ class _Serving:
 
     Orders come from two sides: read from the store when the bell rings, and handed over when they
     are accepted here. `_turn` keeps one order among both, `_last` tells which of them came before.
+    `_runs` are under way, each with the one before it; when one is put off, sending pauses and then
+    goes on from there.
     """
 
     def __init__(self, dispatcher: Dispatcher, session: Session, tasks: asyncio.TaskGroup) -> None:
@@ -151,7 +169,8 @@ class _Serving:
         self._session = session
         self._tasks = tasks
         self._last: CommandId | None = None
-        self._runs: set[CommandId] = set()
+        self._runs: dict[CommandId, CommandId | None] = {}
+        self._put_off = _PutOff()
         self._controls: set[ControlId] = set()
         self._handed: deque[QueuedRun] = deque()
         self._must_read = True
@@ -186,7 +205,7 @@ class _Serving:
                     await self._send_controls()
 
     async def _send_runs(self) -> None:
-        while room := WINDOW - len(self._runs):
+        while (room := WINDOW - len(self._runs)) and not self._put_off.is_waiting:
             if self._must_read:
                 runs = await self._dispatcher.queued(self._session, self._last, room)
                 self._must_read = len(runs) == room
@@ -200,16 +219,30 @@ class _Serving:
     def _send(self, run: QueuedRun) -> None:
         if self._last is not None and run.command_id <= self._last:
             return  # read from the store before it was handed over
-        self._last = run.command_id
-        self._runs.add(run.command_id)
+        before, self._last = self._last, run.command_id
+        if run.command_id in self._runs:
+            return  # it was under way when one before it was put off
+        self._runs[run.command_id] = before
         self._tasks.create_task(self._run(run), name=f"offer {run.command_id}")
 
     async def _run(self, run: QueuedRun) -> None:
         try:
-            await self._dispatcher.deliver_run(self._session, run)
+            if not await self._dispatcher.deliver_run(self._session, run):
+                self._wait_to_go_on_from(self._runs[run.command_id])
         finally:
-            self._runs.discard(run.command_id)
+            del self._runs[run.command_id]
             self._news.set()
+
+    def _wait_to_go_on_from(self, before: CommandId | None) -> None:
+        if self._put_off.note(before):
+            self._tasks.create_task(self._go_on(), name="put off")
+
+    async def _go_on(self) -> None:
+        await asyncio.sleep(PUT_OFF_S)
+        async with self._turn:
+            self._last = self._put_off.take()
+            self._must_read = True
+        self._news.set()
 
     async def _send_controls(self) -> None:
         self._controls_wait = False
@@ -231,6 +264,27 @@ class _Serving:
             self._controls.discard(control.control_id)
 
 
+class _PutOff:
+    """The command after which sending goes on, once the agent was given its time."""
+
+    def __init__(self) -> None:
+        self.is_waiting = False
+        self._after: CommandId | None = None
+
+    def note(self, after: CommandId | None) -> bool:
+        """Go on after `after` at the latest; True for the first since the last `take`."""
+        is_first = not self.is_waiting
+        if is_first or after is None or (self._after is not None and after < self._after):
+            self._after = after
+        self.is_waiting = True
+        return is_first
+
+    def take(self) -> CommandId | None:
+        """After which command to go on now; None is from the first."""
+        self.is_waiting = False
+        return self._after
+
+
 async def _is_set_soon(moved: asyncio.Event) -> bool:
     """Whether the command moves within ACKNOWLEDGE_AFTER_S."""
     try:
@@ -246,4 +300,12 @@ def agent_state_lost() -> Failure:
     return Failure(
         "agent_state_lost",
         "the agent came back without a record of this command: it may have run or not",
+    )
+
+
+def _gone() -> Failure:
+    return Failure(
+        "agent_state_lost",
+        "the agent knows this command and holds nothing of it any more: it may have run, its "
+        "output and how it ended are gone",
     )

@@ -246,13 +246,16 @@ class ControlOrder(Frame):
 class OrderAck(Frame):
     """The agent's acknowledgement of an order: it is in its journal; its state there.
 
-    `ok` is false where the agent refuses the order; `error` says why, and nothing ran.
+    `ok` is false where the agent refuses the order; `error` says why, and nothing ran. With a code
+    of NOT_NOW it may take the same order later. `held` is false where the agent knows the id and
+    holds nothing of the command any more: everything of it was acknowledged once, and is gone.
     """
 
     ok: bool
     command_id: str
     state: State | None = None
     error: CommandError | None = None
+    held: bool = True
 
 
 class AgentCommandState(Frame):
@@ -290,7 +293,10 @@ class ProgressAck(Frame):
 class AgentResult(Frame):
     """`command_result` from an agent, acknowledged by ResultAck once it is stored.
 
-    `*_bytes` count what the process wrote; `*_stored` and the digests cover what was sent.
+    `*_bytes` count what the process wrote; `*_stored` and the digests cover what was sent. A digest
+    is SHA-256, in hexadecimal, over the SHA-256 digests of the stream's consecutive blocks of
+    DIGEST_BLOCK_BYTES. An empty one is taken only of a stream that is empty, or of which `missing`
+    names a part.
     """
 
     command_id: CommandIdText
@@ -302,8 +308,8 @@ class AgentResult(Frame):
     stderr_bytes: Count = 0
     stdout_stored: Count = 0
     stderr_stored: Count = 0
-    stdout_digest: str = ""
-    stderr_digest: str = ""
+    stdout_digest: Annotated[str, Field(max_length=64)] = ""
+    stderr_digest: Annotated[str, Field(max_length=64)] = ""
     missing: Annotated[list[MissingOutput], Field(max_length=1024)] = []
     started_at: Timestamp | None = None
     finished_at: Timestamp

@@ -56,6 +56,19 @@ class OrderEvent(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class OrderRefusal(StrEnum):
+    """Codes with which an agent refuses an order and that mean something to the controller."""
+
+    DRAINING = "draining"
+    AGENT_BUSY = "agent_busy"
+    EXPIRED = "expired"
+    UNKNOWN_COMMAND = "unknown_command"
+
+
+#: The agent is stopping, or holds as many orders as it may: the order is offered again later.
+NOT_NOW: Final = frozenset({OrderRefusal.DRAINING, OrderRefusal.AGENT_BUSY})
+
+
 class StreamEvent(StrEnum):
     """Event names of `GET /commands/{command_id}/events`."""
 

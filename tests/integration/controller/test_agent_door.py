@@ -1,6 +1,7 @@
 """The agents' door: who comes in, sessions and their epochs, and what reports change."""
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -359,6 +360,35 @@ async def test_a_result_before_its_output_is_incomplete_and_says_what_is_stored(
     assert (await run.end())["ok"] is True
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+async def test_a_result_of_other_bytes_is_a_mismatch_and_says_what_is_stored(
+    admin: httpx2.AsyncClient, agent: ProtocolAgent, stream: str
+) -> None:
+    run = await taken(admin, agent)
+    await run.write(b"zero")
+    await run.write(b"one", "stderr")
+    answer = await run.end(**{f"{stream}_digest": hashlib.sha256(b"other").hexdigest()})
+    shapes.check(answer, RESULT_ACK)
+    assert (answer["ok"], answer["error"]["code"]) == (False, "digest_mismatch")
+    assert (answer["next_seq"], answer["stdout_bytes"], answer["stderr_bytes"]) == (2, 4, 3)
+    assert (await seen(admin, run.command_id))["state"] == "running"
+    assert (await run.end())["ok"] is True
+
+
+async def test_a_stream_without_a_digest_is_taken_only_where_part_of_it_is_missing(
+    admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    run = await taken(admin, agent)
+    await run.write(b"zero")
+    assert (await run.end(stdout_digest=""))["error"]["code"] == "digest_mismatch"
+    gap = {"stream": "stdout", "offset": 4, "length": 6}
+    assert (await run.end(stdout_digest="", stdout_bytes=10, missing=[gap]))["ok"] is True
+    command = await seen(admin, run.command_id)
+    assert (command["output_complete"], command["truncated"]) == (False, True)
+    page = (await admin.get(f"/commands/{run.command_id}/output")).json()
+    assert page["missing"] == [gap]
+
+
 async def test_a_result_that_comes_twice_is_acknowledged_and_changes_nothing(
     admin: httpx2.AsyncClient, agent: ProtocolAgent
 ) -> None:
@@ -495,6 +525,114 @@ async def test_an_agent_that_lost_its_memory_loses_what_it_had_been_given(
     answer = await admin.get(f"/commands/{run.command_id}/output/stdout")
     assert answer.content == b"kept"
     assert [order["command_id"] for order in agent.seen].count(offered) == 1
+
+
+async def test_a_copied_folder_pushes_the_first_out_and_loses_what_only_that_one_held(
+    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    run = await taken(admin, agent)
+    agent.may_answer.clear()
+    offered = await submit(admin)
+    await agent.next_order()
+    twin = of(controller)  # made of a copy from before the two commands
+    await twin.connect()
+    await twin.register(last_epoch=agent.epoch - 1)
+    async with asyncio.timeout(20):
+        await agent.superseded.wait()
+    for command_id in (run.command_id, offered):
+        command = await reaches(admin, command_id, "lost")
+        assert command["error"]["code"] == "agent_state_lost"
+    await submit(admin)
+    assert (await twin.next_order())["command_id"] not in (run.command_id, offered)
+    await twin.disconnect()
+
+
+async def test_a_restored_folder_loses_what_came_after_the_copy_and_keeps_what_it_holds(
+    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    old = await taken(admin, agent)
+    await agent.disconnect()
+    copied_epoch = agent.epoch
+    await agent.connect()
+    held = [{"command_id": old.command_id, "state": "running", "next_seq": 0}]
+    await agent.register(resume=held)
+    new = await taken(admin, agent)
+    await agent.disconnect()
+    await agent.connect()
+    response = await agent.register(last_epoch=copied_epoch, resume=held)
+    assert response["epoch"] == 3
+    assert [point["drop"] for point in response["resume"]] == [False]
+    assert (await reaches(admin, new.command_id, "lost"))["error"]["code"] == "agent_state_lost"
+    assert (await old.end())["ok"] is True
+    assert (await new.end())["ok"] is True  # taken for a repeat: what is final never changes
+    assert (await seen(admin, new.command_id))["state"] == "lost"
+
+
+async def test_an_agent_that_knows_more_than_a_restored_controller_gets_a_new_epoch(
+    controller: Running, admin: httpx2.AsyncClient
+) -> None:
+    agent = of(controller)
+    await agent.connect()
+    assert (await agent.register(last_epoch=41))["epoch"] == 42
+    await agent.disconnect()
+    await agent.connect()
+    assert (await agent.register(last_epoch=2**63 - 1))["epoch"] == 43
+    run = await taken(admin, agent)
+    assert (await run.end())["ok"] is True
+    await agent.disconnect()
+
+
+async def test_an_order_that_the_agent_has_done_and_forgotten_leaves_its_command_lost(
+    admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    agent.answer = lambda order: willing(order) | {"state": "succeeded", "held": False}
+    command = await reaches(admin, await submit(admin), "lost")
+    assert command["error"]["code"] == "agent_state_lost"
+
+
+async def test_an_order_whose_end_is_on_its_way_is_an_acknowledged_one(
+    admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    agent.answer = lambda order: willing(order) | {"state": "succeeded", "held": True}
+    await submit(admin)
+    run = await agent.execution()
+    await reaches(admin, run.command_id, "dispatched")
+    run.started_at = now()
+    assert (await run.end())["ok"] is True
+    assert (await seen(admin, run.command_id))["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("code", ["draining", "agent_busy"])
+async def test_an_agent_that_says_not_now_is_offered_the_same_order_again(
+    admin: httpx2.AsyncClient,
+    agent: ProtocolAgent,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    monkeypatch.setattr("app.application.dispatcher.PUT_OFF_S", 0.05)
+    refused = {"ok": False, "error": {"code": code, "message": "not now"}}
+    agent.answer = lambda order: refused | {"command_id": order["command_id"]}
+    command_id = await submit(admin)
+    for _ in range(2):
+        assert (await agent.next_order())["command_id"] == command_id
+    assert (await seen(admin, command_id))["state"] == "queued"
+    agent.answer = willing
+    await reaches(admin, command_id, "dispatched")
+
+
+async def test_an_order_that_was_put_off_for_too_long_is_rejected_by_the_agent(
+    admin: httpx2.AsyncClient, agent: ProtocolAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.application.dispatcher.PUT_OFF_S", 0.05)
+    codes = iter(("agent_busy", "expired"))
+
+    def answer(order: dict[str, Any]) -> dict[str, Any]:
+        error = {"code": next(codes), "message": "no"}
+        return {"ok": False, "command_id": order["command_id"], "error": error}
+
+    agent.answer = answer
+    command = await reaches(admin, await submit(admin), "rejected")
+    assert command["error"]["code"] == "expired"
 
 
 async def test_what_is_final_or_unknown_here_is_dropped_by_the_agent(

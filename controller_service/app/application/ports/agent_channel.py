@@ -10,9 +10,15 @@ from app.domain.models.order import SealedOrder
 
 @dataclass(frozen=True, slots=True)
 class OrderAcknowledged:
-    """The agent's answer to an order: it is in its journal, or `refusal` says why it never will."""
+    """The agent's answer to an order: it is in its journal, or `refusal` says why it never will.
+
+    `is_put_off`: not now, but the same order may be sent again later. `is_gone`: the agent knows
+    the command and holds nothing of it any more.
+    """
 
     refusal: Failure | None = None
+    is_put_off: bool = False
+    is_gone: bool = False
 
 
 class AgentChannel(Protocol):

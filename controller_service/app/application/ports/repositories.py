@@ -37,6 +37,18 @@ class IdempotencyKey:
     fingerprint: str
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What one batch removed; `is_all` says that nothing older is left.
+
+    Commands that are `gone` leave nothing behind. One whose removal has only begun is not found
+    any more, either.
+    """
+
+    gone: Sequence[CommandId] = ()
+    is_all: bool = True
+
+
 class CommandRepository(Protocol):
     """Commands, their orders and, as they grow, their output."""
 
@@ -107,6 +119,16 @@ class CommandRepository(Protocol):
 
     async def drop_control(self, control_id: ControlId) -> None:
         """Forget a control order: it was acknowledged. A repeat changes nothing."""
+        ...
+
+    async def remove_finished(self, before: datetime, *, max_rows: int, max_bytes: int) -> Removal:
+        """Delete commands that finished before `before`, the oldest first, and all that is theirs.
+
+        A call deletes about `max_rows` commands and chunks and `max_bytes` of output at most, but
+        something; it is to be repeated until everything is removed. What it frees goes back to the
+        file system, where the store can do so, in steps as small. Unfinished commands are never
+        touched; idempotency keys keep to their own time.
+        """
         ...
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from app.application.dispatcher import Dispatcher
 from app.application.follower import Follower
 from app.application.lifecycle import Lifecycle
+from app.application.ports.storage_room import StorageRoom
 from app.application.use_cases.control_command import ControlCommand
+from app.application.use_cases.expire_finished import ExpireFinished
 from app.application.use_cases.expire_queued import ExpireQueued
 from app.application.use_cases.manage_tokens import ManageTokens
 from app.application.use_cases.manage_users import ChangeOwnPassword, ManageUsers
@@ -34,8 +36,10 @@ class UseCases:
     control_command: ControlCommand
     record_reports: RecordReports
     expire_queued: ExpireQueued
+    expire_finished: ExpireFinished
     queries: Queries
     read_output: ReadOutput
     follower: Follower
     dispatcher: Dispatcher
     lifecycle: Lifecycle
+    room: StorageRoom

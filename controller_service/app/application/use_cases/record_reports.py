@@ -10,7 +10,7 @@ from app.application.ports.repositories import CommandRepository
 from app.domain.errors import CommandNotFound, OutputGap
 from app.domain.ids import CommandId
 from app.domain.models.agent import Session
-from app.domain.models.command import Beginning, Command, Outcome, StopFailure
+from app.domain.models.command import Beginning, Command, Outcome, Settlement, StopFailure
 from app.domain.models.output import Chunk, OutputTotals
 from app.domain.models.states import State
 
@@ -33,13 +33,23 @@ class Recorded:
 
     `is_known` is false for a command that is not this agent's; `is_settled` says that the
     outcome was taken, now or before; `has_gap` that a chunk was refused because something before
-    it is missing.
+    it is missing; `is_different` that an outcome was refused because other bytes are stored than
+    its agent sent.
     """
 
     stored: OutputTotals
     is_settled: bool
     is_known: bool = True
     has_gap: bool = False
+    is_different: bool = False
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What became of the reports, noted in the transaction and read after it."""
+
+    has_gap: bool = False
+    settlement: Settlement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,31 +68,36 @@ class RecordReports:
         self, session: Session, command_id: CommandId, reports: Sequence[Report]
     ) -> Recorded:
         """Store what can be stored, announce it, and say what is stored now."""
-        taken: list[bool] = []
+        taken = _Taken()
 
         def apply(command: Command) -> None:
-            taken.append(self._apply(command, reports))
+            self._apply(command, reports, taken)
 
         try:
             command = await self.commands.change(command_id, apply, session=session)
         except CommandNotFound:
             return Recorded(OutputTotals(), is_settled=False, is_known=False)
         self.bus.publish(command.pull_events())
-        return Recorded(command.stored, is_settled=command.is_final, has_gap=not taken[-1])
+        return Recorded(
+            command.stored,
+            is_settled=command.is_final,
+            has_gap=taken.has_gap,
+            is_different=taken.settlement is Settlement.DIGEST_MISMATCH,
+        )
 
-    def _apply(self, command: Command, reports: Sequence[Report]) -> bool:
+    def _apply(self, command: Command, reports: Sequence[Report], taken: _Taken) -> None:
         now = self.clock.now()
         for report in reports:
             if isinstance(report, Chunk):
                 try:
                     command.append(report)
                 except OutputGap:
-                    return False
+                    taken.has_gap = True
+                    return
             elif isinstance(report, Outcome):
-                command.settle(report, at=now)
+                taken.settlement = command.settle(report, at=now)
             else:
                 _apply_state(command, report, at=now)
-        return True
 
 
 def _apply_state(command: Command, report: StateReport, *, at: datetime) -> None:

@@ -9,7 +9,7 @@ from app.application.event_bus import EventBus
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import AgentRepository, CommandRepository
 from app.domain.ids import AgentId, CommandId, SessionId
-from app.domain.models.agent import Agent, AgentFacts, Session
+from app.domain.models.agent import Agent, AgentFacts, Session, believed_epoch
 from app.domain.models.command import Command
 from app.domain.models.output import OutputTotals
 from app.domain.models.states import State
@@ -57,9 +57,10 @@ class RegisterAgent:
     async def __call__(self, wanted: Registration) -> Registered:
         """Store the new epoch, settle what was lost, and say from where to go on."""
         session = await self._open(wanted)
+        last_epoch = believed_epoch(wanted.last_epoch)
         unfinished = {c.id: c for c in await self.commands.unfinished(wanted.agent_id)}
         for command in unfinished.values():
-            if command.id not in wanted.held and _is_lost(command, wanted.last_epoch):
+            if command.id not in wanted.held and _is_lost(command, last_epoch):
                 await self._lose(command.id)
         resume = [_resume(command_id, unfinished.get(command_id)) for command_id in wanted.held]
         return Registered(session, self.clock.now(), resume)
@@ -69,7 +70,11 @@ class RegisterAgent:
         sessions: list[Session] = []
 
         def register(agent: Agent) -> None:
-            sessions.append(agent.register(wanted.sid, wanted.facts, wanted.labels, at=now))
+            sessions.append(
+                agent.register(
+                    wanted.sid, wanted.facts, wanted.labels, at=now, last_epoch=wanted.last_epoch
+                )
+            )
 
         agent = await self.agents.change(wanted.agent_id, register, create=True)
         self.bus.publish(agent.pull_events())

@@ -8,6 +8,7 @@ from typing import Final
 
 from app.application.authorization import Verb, authorize
 from app.application.event_bus import EventBus
+from app.application.full_disk import require_room
 from app.application.handover import Handover
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import (
@@ -16,6 +17,7 @@ from app.application.ports.repositories import (
     IdempotencyKey,
 )
 from app.application.ports.security import OrderSealer
+from app.application.ports.storage_room import StorageRoom
 from app.domain.errors import TooManyCommands
 from app.domain.ids import AgentId, CommandId
 from app.domain.models.agent import Agent
@@ -59,12 +61,13 @@ class Submission:
 class SubmitCommand:
     """Accept a command for an agent; the dispatcher, woken by CommandQueued, delivers it.
 
-    Raises AgentNotFound, Denied, AgentOffline, TooManyCommands or IdempotencyConflict; nothing is
-    stored then.
+    Raises AgentNotFound, Denied, AgentOffline, TooManyCommands, StorageFull or
+    IdempotencyConflict; nothing is stored then.
     """
 
     agents: AgentRepository
     commands: CommandRepository
+    room: StorageRoom
     sealer: OrderSealer
     handover: Handover
     bus: EventBus
@@ -79,11 +82,12 @@ class SubmitCommand:
         if not wanted.may_wait:
             agent.require_online()
         elif not agent.is_online:
-            await self._require_room(agent)
+            await self._require_turn(agent)
+        require_room(self.room)
         # What is stored is announced, also when the requester goes away in between.
         return await asyncio.shield(self._accept(wanted, agent))
 
-    async def _require_room(self, agent: Agent) -> None:
+    async def _require_turn(self, agent: Agent) -> None:
         """Raise TooManyCommands for an agent that is away and has WAITING_MAX commands."""
         waiting = (await self.commands.count_unfinished()).get(agent.id, 0)
         if waiting >= WAITING_MAX:

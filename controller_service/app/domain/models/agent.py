@@ -4,10 +4,19 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from app.domain.errors import AgentOffline
 from app.domain.events import AgentChanged, AgentRegistered, AgentReleased, Event
 from app.domain.ids import AgentId, SessionId
+
+#: A last epoch over this is no agent's: counting on from it would come to the end of the numbers.
+LAST_EPOCH_MAX: Final = 2**62
+
+
+def believed_epoch(last_epoch: int) -> int:
+    """The last epoch that an agent says it knows; 0 where it cannot be."""
+    return last_epoch if last_epoch <= LAST_EPOCH_MAX else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +85,20 @@ class Agent:
         return "ssh" if self.facts.ssh_target is not None else "local"
 
     def register(
-        self, sid: SessionId, facts: AgentFacts, labels: Mapping[str, str], *, at: datetime
+        self,
+        sid: SessionId,
+        facts: AgentFacts,
+        labels: Mapping[str, str],
+        *,
+        at: datetime,
+        last_epoch: int = 0,
     ) -> Session:
-        """Open its next session; any older one is over."""
-        self.epoch += 1
+        """Open its next session; any older one is over.
+
+        Its epoch is one that neither this controller nor the agent has seen: a controller that was
+        restored from an older copy knows less than the agent does.
+        """
+        self.epoch = max(self.epoch, believed_epoch(last_epoch)) + 1
         self.sid = sid
         self.connected_at = self.last_seen_at = at
         self.facts, self.labels = facts, dict(labels)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 
 from app.domain.errors import IllegalMove, InvalidState
 from app.domain.events import CommandMoved, CommandQueued, Event, OutputAppended
 from app.domain.ids import AgentId, CommandId, UserName
+from app.domain.models.digests import DigestBlock, OutputDigests
 from app.domain.models.lines import LineCount, LineMark, marks_between
 from app.domain.models.order import QueuedRun, SealedOrder
 from app.domain.models.output import Chunk, Missing, OutputTotals, Stream
@@ -42,7 +44,11 @@ class Beginning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an execution ended, as its agent reports it; `*_written` counts what was written."""
+    """How an execution ended, as its agent reports it.
+
+    `*_written` counts what was written; `*_stored` and the digests cover what was sent. A digest
+    is empty where the agent cannot vouch for the stream, or where nothing of it was sent.
+    """
 
     state: State
     finished_at: datetime
@@ -54,6 +60,8 @@ class Outcome:
     stderr_written: int = 0
     stdout_stored: int = 0
     stderr_stored: int = 0
+    stdout_digest: str = ""
+    stderr_digest: str = ""
     missing: Sequence[Missing] = ()
     failure: Failure | None = None
     stop_failure: StopFailure | None = None
@@ -73,13 +81,38 @@ class Outcome:
         """What must be stored here before the outcome is taken."""
         return OutputTotals(self.next_seq, self.stdout_stored, self.stderr_stored)
 
+    def is_of(self, stored: OutputTotals, digests: OutputDigests) -> bool:
+        """Whether the bytes that are stored are those that its agent sent.
+
+        A stream without a digest is believed only where there is nothing to compare, or where the
+        agent itself names a part of it that is missing.
+        """
+        return all(
+            digests.of(stream).hexdigest() == digest
+            if digest
+            else stored.bytes_of(stream) == 0 or any(m.stream is stream for m in self.missing)
+            for stream, digest in (
+                (Stream.STDOUT, self.stdout_digest),
+                (Stream.STDERR, self.stderr_digest),
+            )
+        )
+
+
+class Settlement(Enum):
+    """What became of an outcome: taken, or why its agent has to send something again."""
+
+    TAKEN = auto()
+    INCOMPLETE = auto()
+    DIGEST_MISMATCH = auto()
+
 
 @dataclass(slots=True, kw_only=True)
 class Command:
     """One command line, for one agent; `exit_code` is None until its process has ended.
 
     `offered_epoch` is the agent's newest session in which it may have been sent: None means that
-    no agent can know of it. `execution_target` is what will be used, `auto` resolved.
+    no agent can know of it. `execution_target` is what will be used, `auto` resolved. `digests`
+    cover what is stored while it may change; a copy to look at goes without.
     """
 
     id: CommandId
@@ -105,12 +138,14 @@ class Command:
     requested_action: Action | None = None
     stored: OutputTotals = field(default_factory=OutputTotals)
     lines: LineCount = field(default_factory=LineCount)
+    digests: OutputDigests = field(default_factory=OutputDigests, repr=False, compare=False)
     stdout_written: int | None = None
     stderr_written: int | None = None
     missing: Sequence[Missing] = ()
     _events: list[Event] = field(default_factory=list, repr=False, compare=False)
     _chunks: list[Chunk] = field(default_factory=list, repr=False, compare=False)
     _marks: list[LineMark] = field(default_factory=list, repr=False, compare=False)
+    _blocks: list[DigestBlock] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def is_final(self) -> bool:
@@ -185,6 +220,8 @@ class Command:
         before = self.stored
         self.stored = before.after(chunk)
         self.lines = self.lines.after(chunk)
+        self.digests, full = self.digests.after(chunk)
+        self._blocks += full
         if marks_between(before, self.stored):
             self._marks.append(LineMark(self.stored, self.lines))
         if not self._chunks:
@@ -192,29 +229,31 @@ class Command:
         self._chunks.append(chunk)
         return True
 
-    def settle(self, outcome: Outcome, *, at: datetime) -> bool:
-        """Take the outcome once everything that it counts is stored; False while it is not.
+    def settle(self, outcome: Outcome, *, at: datetime) -> Settlement:
+        """Take the outcome if exactly what it counts is stored, byte for byte; else change nothing.
 
-        A repeat of an outcome that was taken changes nothing and gives True. One that cannot
+        A repeat of an outcome that was taken changes nothing and is TAKEN. One that cannot
         follow the present state tells nothing about how the command ended: it is lost then.
         """
         if self.is_final:
-            return True
+            return Settlement.TAKEN
         if outcome.totals != self.stored:
-            return False
+            return Settlement.INCOMPLETE
+        if not outcome.is_of(self.stored, self.digests):
+            return Settlement.DIGEST_MISMATCH
         if outcome.beginning is not None:
             self.begin(outcome.beginning, at=at)
         else:
             self.acknowledge(at=min(at, outcome.finished_at))
         if outcome.state not in NEXT[self.state] & FINAL or not outcome.is_consistent:
             self.lose(_impossible(outcome.state, self.state), at=at)
-            return True
+            return Settlement.TAKEN
         self.move(outcome.state, at=outcome.finished_at)
         self.exit_code, self.signal = outcome.exit_code, outcome.signal
         self.failure, self.stop_failure = outcome.failure, outcome.stop_failure
         self.stdout_written, self.stderr_written = outcome.stdout_written, outcome.stderr_written
         self.missing = tuple(outcome.missing)
-        return True
+        return Settlement.TAKEN
 
     def request(self, action: Action, *, at: datetime) -> bool:
         """Ask for `action`; True when its agent has to be told.
@@ -275,7 +314,8 @@ class Command:
     def snapshot(self) -> "Command":
         """A copy of what is stored of it: nothing to tell and nothing to store."""
         twin = copy(self)
-        twin._events, twin._chunks, twin._marks = [], [], []
+        twin._events, twin._chunks, twin._marks, twin._blocks = [], [], [], []
+        twin.digests = OutputDigests()
         return twin
 
     def pull_chunks(self) -> list[Chunk]:
@@ -287,6 +327,11 @@ class Command:
         """Marks that fell due since the last call, for the repository to store."""
         marks, self._marks = self._marks, []
         return marks
+
+    def pull_blocks(self) -> list[DigestBlock]:
+        """Blocks that became full since the last call, for the repository to store."""
+        blocks, self._blocks = self._blocks, []
+        return blocks
 
 
 def _impossible(reported: State, state: State) -> Failure:

@@ -4,21 +4,30 @@ Alembic is loaded by a process of its own, and only when there is something to d
 in the controller's memory (11 MiB) and delay every start for nothing.
 """
 
+import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import create_engine
+import structlog
+from sqlalchemy import create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
+
+log = structlog.get_logger(__name__)
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 #: The newest migration; a test compares it with the files.
-HEAD: Final = "0001"
+HEAD: Final = "0003"
+#: A file that an older version made is rewritten once, so that it can shrink from then on, unless
+#: it is larger than this or there is no room for its copy: then what is freed in it is used again.
+REWRITE_MAX_BYTES: Final = 4 * 1024**3
 #: How long migrations may take.
 TIMEOUT_S: Final = 600
+_INCREMENTAL: Final = 2
 _PACKAGE_PARENT: Final = Path(__file__).parents[3]
 
 
@@ -44,6 +53,11 @@ def migrate_sqlite(path: Path) -> None:
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         raise MigrationFailed(f"the database {path} cannot be brought up to date: {last}")
+    if not _shrinks(path):
+        log.warning(
+            "the database's file does not shrink: what retention frees in it is used again",
+            file=str(path),
+        )
 
 
 def _version(path: Path) -> str | None:
@@ -56,6 +70,24 @@ def _version(path: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
+def _shrinks(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return bool(connection.execute("PRAGMA auto_vacuum").fetchone()[0] == _INCREMENTAL)
+
+
+def _make_shrinkable(path: Path) -> None:
+    """Rewrite an older file, as far as that is possible; a new one is made so."""
+    size, free = path.stat().st_size, shutil.disk_usage(path.parent).free
+    if _shrinks(path) or size > REWRITE_MAX_BYTES or free < 3 * size:
+        return
+    with (
+        suppress(sqlite3.OperationalError),  # the file is as it was, and as good
+        closing(sqlite3.connect(path, isolation_level=None)) as connection,
+    ):
+        connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+        connection.execute("VACUUM")
+
+
 def _upgrade(path: Path) -> None:
     from alembic import command
     from alembic.config import Config
@@ -63,10 +95,18 @@ def _upgrade(path: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: DBAPIConnection, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")  # counts for a file without tables
+        cursor.close()
+
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     engine.dispose()
+    _make_shrinkable(path)
 
 
 if __name__ == "__main__":

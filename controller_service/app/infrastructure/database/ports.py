@@ -15,6 +15,10 @@ class Database(Protocol):
         """Run `work` in a transaction of its own; durable when this returns."""
         ...
 
+    async def give_back(self) -> bool:
+        """Return a bounded part of the room that is free to the file system; True for more."""
+        ...
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` over a snapshot."""
         ...

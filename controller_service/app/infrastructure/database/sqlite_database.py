@@ -8,6 +8,7 @@ and everything that waits while one commit is under way shares the next.
 import asyncio
 import os
 import queue
+import shutil
 import signal
 import sqlite3
 import threading
@@ -35,6 +36,10 @@ GROUP_MAX: Final = 256
 WAITING_MAX: Final = 4096
 #: Threads that read.
 READERS: Final = 2
+#: Free pages, of 4 KiB, that are cut off the file in one transaction.
+FREE_PAGES_MAX: Final = 1024
+#: A disk with less room than this is why an input or output failed.
+FULL_BELOW_BYTES: Final = 1024 * 1024
 #: How long SQLite waits for a lock that another process holds.
 BUSY_TIMEOUT_MS: Final = 5000
 
@@ -75,6 +80,13 @@ class SqliteDatabase:
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting.put(_Work(work, future))
         return await future
+
+    async def give_back(self) -> bool:
+        """Cut at most FREE_PAGES_MAX free pages off the file; True while there are more.
+
+        A file that was made without `auto_vacuum` keeps them, and uses them again.
+        """
+        return await self.write(_cut_free_pages)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` over a snapshot of what is committed; raises StorageUnavailable."""
@@ -174,7 +186,7 @@ class _Writer:
         except (DBAPIError, sqlite3.Error) as exc:
             log.error("a transaction failed", error=str(exc), works=len(group))
             self._discard()
-            return [_Raised(_translated(exc))] * len(group)
+            return [_Raised(_translated(exc, self._engine.url.database))] * len(group)
         except Exception as exc:  # raised to those who wait: the writer goes on
             self._discard()
             return [_Raised(exc)] * len(group)
@@ -191,6 +203,16 @@ class _Writer:
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+
+def _cut_free_pages(connection: Connection) -> bool:
+    driver = _driver_of(connection)
+    if driver.execute("PRAGMA auto_vacuum").fetchone() != (2,):
+        return False
+    (free,) = driver.execute("PRAGMA freelist_count").fetchone()
+    for _ in range(min(free, FREE_PAGES_MAX)):
+        driver.execute("PRAGMA incremental_vacuum(1)")  # a step each: the driver makes only one
+    return bool(free > FREE_PAGES_MAX)
 
 
 def _driver_of(connection: Connection) -> sqlite3.Connection:
@@ -237,12 +259,20 @@ def _writer_died() -> StorageUnavailable:
     return StorageUnavailable("the database's writer failed: the controller stops")
 
 
-def _translated(exc: DBAPIError | sqlite3.Error) -> StorageFull | StorageUnavailable:
+def _translated(
+    exc: DBAPIError | sqlite3.Error, path: str | None = None
+) -> StorageFull | StorageUnavailable:
+    """Ours for the driver's; SQLite says of a full disk now that it is full, now that it failed."""
     cause = exc.orig if isinstance(exc, DBAPIError) else exc
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    is_failure = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    if code == sqlite3.SQLITE_FULL or (is_failure and path is not None and _is_full(path)):
         return StorageFull("the controller's disk is full: make room, nothing was stored")
     return StorageUnavailable(f"the database failed: {cause}")
+
+
+def _is_full(path: str) -> bool:
+    return shutil.disk_usage(Path(path).parent).free < FULL_BELOW_BYTES
 
 
 @asynccontextmanager

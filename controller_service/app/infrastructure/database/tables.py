@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -60,7 +61,9 @@ AGENTS: Final = Table(
 
 #: States that are not final: the few rows that the controller looks at all the time.
 UNFINISHED_SQL: Final = text("state IN ('queued', 'dispatched', 'running', 'paused')")
+FINISHED_SQL: Final = text("finished_at IS NOT NULL")
 
+#: `is_removed`: its output is being deleted, and nobody finds it any more.
 COMMANDS: Final = Table(
     "commands",
     METADATA,
@@ -94,6 +97,7 @@ COMMANDS: Final = Table(
     Column("stdout_written", BigInteger),
     Column("stderr_written", BigInteger),
     Column("missing", JSON(none_as_null=True)),
+    Column("is_removed", Boolean, nullable=False, server_default=false()),
     Index("commands_by_agent", "agent_id", "id"),
     Index(
         "commands_unfinished",
@@ -102,6 +106,12 @@ COMMANDS: Final = Table(
         "id",
         sqlite_where=UNFINISHED_SQL,
         postgresql_where=UNFINISHED_SQL,
+    ),
+    Index(
+        "commands_finished",
+        "finished_at",
+        sqlite_where=FINISHED_SQL,
+        postgresql_where=FINISHED_SQL,
     ),
 )
 
@@ -156,6 +166,17 @@ LINE_MARKS: Final = Table(
     Column("stderr_rest", Integer, nullable=False),
 )
 
+#: Digests of full blocks of output: with them, a digest goes on after a restart.
+DIGEST_BLOCKS: Final = Table(
+    "digest_blocks",
+    METADATA,
+    Column("command_id", ForeignKey("commands.id", ondelete="CASCADE"), primary_key=True),
+    Column("stream", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 IDEMPOTENCY_KEYS: Final = Table(
     "idempotency_keys",
     METADATA,
@@ -163,5 +184,5 @@ IDEMPOTENCY_KEYS: Final = Table(
     Column("key", String(128), primary_key=True),
     Column("fingerprint", String(64), nullable=False),
     Column("command_id", String(32), nullable=False),
-    Column("created_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
 )

@@ -36,6 +36,10 @@ class CachingOutputLog:
         self._tails.move_to_end(command_id)
         self._make_room()
 
+    def forget(self, command_id: CommandId) -> None:
+        """Let go of a command that was removed."""
+        self._bytes -= _size(self._tails.pop(command_id, []))
+
     async def read(
         self, command_id: CommandId, *, from_seq: int, max_bytes: int
     ) -> Sequence[Chunk]:

@@ -16,6 +16,7 @@ from app.application.ports.repositories import (
     CommandFilter,
     CommandRepository,
     IdempotencyKey,
+    Removal,
     UserRepository,
 )
 from app.domain.ids import AgentId, CommandId, ControlId, TokenId, UserName
@@ -237,6 +238,17 @@ class CachingCommandRepository:
     async def drop_control(self, control_id: ControlId) -> None:
         """Forget a control order."""
         await self._commands.drop_control(control_id)
+
+    async def remove_finished(self, before: datetime, *, max_rows: int, max_bytes: int) -> Removal:
+        """Delete finished commands, the oldest first, within bounds."""
+        removal = await self._commands.remove_finished(
+            before, max_rows=max_rows, max_bytes=max_bytes
+        )
+        self._changes += 1
+        self._known.clear()  # also the one whose removal has only begun
+        for command_id in removal.gone:
+            self._output.forget(command_id)
+        return removal
 
     def _remember(self, command: Command) -> Command:
         # Changes of one command come back in the order in which they were stored.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.application.ports.repositories import CommandFilter, IdempotencyKey
+from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal
 from app.domain.errors import CommandNotFound, IdempotencyConflict, StaleSession
 from app.domain.ids import AgentId, CommandId, ControlId
 from app.domain.models.agent import Session
@@ -139,6 +139,29 @@ class InMemoryCommandRepository:
     async def drop_control(self, control_id: ControlId) -> None:
         """Forget a control order."""
         self._controls.pop(control_id, None)
+
+    async def remove_finished(self, before: datetime, *, max_rows: int, max_bytes: int) -> Removal:
+        """Delete finished commands, the oldest first, one at least."""
+        found = sorted(
+            (command.finished_at, command.id, command.stored)
+            for command in self._commands.values()
+            if command.finished_at is not None and command.finished_at < before
+        )
+        gone: list[CommandId] = []
+        for _, command_id, stored in found:
+            if gone and (max_rows <= 0 or max_bytes <= 0):
+                break
+            max_rows -= 1 + stored.next_seq
+            max_bytes -= stored.stdout_bytes + stored.stderr_bytes
+            self._remove(command_id)
+            gone.append(command_id)
+        return Removal(gone, is_all=len(gone) == len(found))
+
+    def _remove(self, command_id: CommandId) -> None:
+        self._output.remove(command_id)
+        self._drop_controls(command_id)
+        del self._commands[command_id]
+        del self._orders[command_id]
 
     def _load(self, command_id: CommandId) -> Command:
         try:

@@ -24,6 +24,11 @@ class InMemoryOutputLog:
         self._chunks.setdefault(command_id, []).extend(chunks)
         self._marks.setdefault(command_id, []).extend(marks)
 
+    def remove(self, command_id: CommandId) -> None:
+        """Forget all of a command's output."""
+        self._chunks.pop(command_id, None)
+        self._marks.pop(command_id, None)
+
     async def read(
         self, command_id: CommandId, *, from_seq: int, max_bytes: int
     ) -> Sequence[Chunk]:

@@ -1,6 +1,7 @@
 """Commands in SQL. The functions below run inside a transaction, the methods outside of one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 
-from app.application.ports.repositories import CommandFilter, IdempotencyKey
+from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal
 from app.domain.errors import CommandNotFound, IdempotencyConflict, StaleSession
 from app.domain.ids import AgentId, CommandId, ControlId
 from app.domain.models.agent import Session
@@ -43,6 +44,8 @@ from app.infrastructure.repositories.rows import (
     mark_values,
     to_micros,
 )
+from app.infrastructure.repositories.sql_digests import SqlDigests
+from app.infrastructure.repositories.sql_removal import remove_finished
 
 #: How long a used idempotency key is remembered.
 KEY_KEPT: Final = timedelta(hours=24)
@@ -50,7 +53,9 @@ KEY_KEPT: Final = timedelta(hours=24)
 _UNFINISHED: Final = COMMANDS.c.state.in_([state.value for state in NEXT])
 
 # Built once: SQLAlchemy then finds its compiled form by identity.
-_BY_ID: Final[Select[Any]] = select(COMMANDS).where(COMMANDS.c.id == bindparam("wanted"))
+_BY_ID: Final[Select[Any]] = select(COMMANDS).where(
+    COMMANDS.c.id == bindparam("wanted"), COMMANDS.c.is_removed.is_(False)
+)
 _SAVE: Final[Update] = (
     update(COMMANDS)
     .where(COMMANDS.c.id == bindparam("wanted"))
@@ -59,7 +64,7 @@ _SAVE: Final[Update] = (
 _BY_ID_WITH_EPOCH: Final[Select[Any]] = (
     select(COMMANDS, AGENTS.c.epoch.label("newest_epoch"))
     .join(AGENTS, AGENTS.c.id == COMMANDS.c.agent_id, isouter=True)
-    .where(COMMANDS.c.id == bindparam("wanted"))
+    .where(COMMANDS.c.id == bindparam("wanted"), COMMANDS.c.is_removed.is_(False))
 )
 _ADD: Final[Insert] = insert(COMMANDS)
 _ADD_ORDER: Final[Insert] = insert(RUN_ORDERS)
@@ -71,6 +76,7 @@ class SqlCommandRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._digests = SqlDigests()
 
     async def add(
         self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
@@ -115,8 +121,10 @@ class SqlCommandRepository:
                 command = _load(connection, command_id)
             else:
                 command = _load_within(connection, command_id, session)
+            self._digests.restore(connection, command)
             change(command)
             _save(connection, command)
+            self._digests.keep(connection, command)
             return command
 
         return await self._database.write(work)
@@ -153,7 +161,8 @@ class SqlCommandRepository:
         self, wanted: CommandFilter, *, before: CommandId | None, limit: int
     ) -> list[Command]:
         """At most `limit` commands, newest first."""
-        query = select(COMMANDS).order_by(COMMANDS.c.id.desc()).limit(limit)
+        query = select(COMMANDS).where(COMMANDS.c.is_removed.is_(False))
+        query = query.order_by(COMMANDS.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(COMMANDS.c.id < before)
         if wanted.agent_ids is not None:
@@ -238,6 +247,16 @@ class SqlCommandRepository:
         """Forget a control order."""
         query = delete(CONTROL_ORDERS).where(CONTROL_ORDERS.c.id == control_id)
         await self._database.write(lambda connection: connection.execute(query).close())
+
+    async def remove_finished(self, before: datetime, *, max_rows: int, max_bytes: int) -> Removal:
+        """Delete finished commands, the oldest first, within bounds."""
+        removal = await self._database.write(
+            lambda connection: remove_finished(
+                connection, to_micros(before), max_rows=max_rows, max_bytes=max_bytes
+            )
+        )
+        is_more = await self._database.give_back()
+        return removal if not is_more else replace(removal, is_all=False)
 
     async def _all(self, query: Select[Any]) -> list[Command]:
         rows = await self._database.read(lambda connection: connection.execute(query).all())

@@ -63,21 +63,9 @@ class SqlOutputLog:
         self, command_id: CommandId, stream: Stream, *, start: int, end: int
     ) -> Sequence[bytes]:
         """The bytes of one stream from `start` to before `end`, in pieces."""
-        parameters = {
-            "command": command_id,
-            "number": STREAM_NUMBER[stream],
-            "start": start,
-            "floor": start - _CHUNK_MAX_BYTES,
-            "end": end,
-        }
-
-        def work(connection: Connection) -> list[bytes]:
-            return [
-                row.data[max(start - row.offset, 0) : end - row.offset]
-                for row in connection.execute(_FROM_OFFSET, parameters)
-            ]
-
-        return await self._database.read(work)
+        return await self._database.read(
+            lambda connection: stored_bytes(connection, command_id, stream, start, end)
+        )
 
     async def mark_before(self, command_id: CommandId, line: int) -> LineMark | None:
         """The last mark at which at most `line` lines had ended."""
@@ -90,3 +78,20 @@ class SqlOutputLog:
         )
         row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
         return None if row is None else mark_of(row)
+
+
+def stored_bytes(
+    connection: Connection, command_id: CommandId, stream: Stream, start: int, end: int
+) -> list[bytes]:
+    """The bytes of one stream from `start` to before `end`, in pieces, as far as stored."""
+    parameters = {
+        "command": command_id,
+        "number": STREAM_NUMBER[stream],
+        "start": start,
+        "floor": start - _CHUNK_MAX_BYTES,
+        "end": end,
+    }
+    return [
+        row.data[max(start - row.offset, 0) : end - row.offset]
+        for row in connection.execute(_FROM_OFFSET, parameters)
+    ]

@@ -115,14 +115,14 @@ async def _events(
             if refused.done():
                 refused.result()
                 return
+            if stopping.done():
+                return  # also in the middle of long output: its reader comes back with its cursor
             if upcoming.done():
                 item = upcoming.result()
                 yield await _event(use_cases, command, item)
                 if isinstance(item, Ended):
                     return
                 upcoming = asyncio.create_task(_next(followed))
-            elif stopping.done():
-                return
             else:
                 yield _KEEPALIVE
     finally:

@@ -18,6 +18,7 @@ from socketio.exceptions import TimeoutError as AcknowledgementTimeout
 
 from app import wire
 from app.application.cancellation import honour_cancellation
+from app.application.full_disk import once_there_is_room
 from app.application.ports.agent_channel import AgentChannel
 from app.application.use_cases import UseCases
 from app.application.use_cases.record_reports import Recorded, Report
@@ -58,6 +59,8 @@ CHECK_INTERVAL_S: Final = 3.0
 RECORDING_MAX: Final = 64
 #: Frames of one session that wait for their answers.
 CALLS_MAX: Final = 8192
+#: How often it is looked whether output that waits has room now.
+LOOK_FOR_ROOM_S: Final = 0.5
 #: Pauses between two tries to store that a session is over.
 RELEASE_FIRST_S: Final = 0.5
 RELEASE_MAX_S: Final = 30.0
@@ -294,17 +297,29 @@ class AgentNamespace:
                 await self._record(session, command_id, frames)
 
         while True:
-            frames = await connection.inbox.take()
+            frames = await self._storable(connection.inbox)
             by_command: dict[CommandId, list[Waiting]] = {}
             for waiting in frames:
                 by_command.setdefault(waiting.command_id, []).append(waiting)
             # Begun in order, so the store takes them in order and commits them together.
             await asyncio.gather(*(record(found, ws) for found, ws in by_command.items()))
 
+    async def _storable(self, inbox: Inbox) -> list[Waiting]:
+        """What waits; output only while there is room, and what follows it only after it."""
+        while True:
+            await inbox.arrived()
+            if self._use_cases.room.has_room():
+                return await inbox.take()
+            if frames := inbox.take_without_output():
+                return frames
+            await asyncio.sleep(LOOK_FOR_ROOM_S)
+
     async def _record(self, session: Session, command_id: CommandId, frames: list[Waiting]) -> None:
         reports = [waiting.report for waiting in frames]
         try:
-            recorded = await self._use_cases.record_reports(session, command_id, reports)
+            recorded = await once_there_is_room(
+                lambda: self._use_cases.record_reports(session, command_id, reports)
+            )
             for waiting in frames:
                 if waiting.recorded is not None and not waiting.recorded.done():
                     waiting.recorded.set_result(recorded)
@@ -315,6 +330,12 @@ class AgentNamespace:
             for waiting in frames:
                 if waiting.recorded is not None:
                     waiting.recorded.cancel()
+        if recorded.is_different:
+            log.warning(
+                "stored output is not what was sent",
+                agent_id=session.agent_id,
+                command_id=command_id,
+            )
         if recorded.has_gap:
             log.warning("output has a gap", agent_id=session.agent_id, command_id=command_id)
             await self._server.disconnect(session.sid, namespace=NAMESPACE)  # and it resumes

@@ -56,7 +56,7 @@ class Inbox:
 
         A little output alone is given a moment, since the result often follows on its heels.
         """
-        await self._arrived.wait()
+        await self.arrived()
         await self._linger()
         self._arrived.clear()
         self._is_urgent.clear()
@@ -64,6 +64,20 @@ class Inbox:
         self._frames.clear()
         self._bytes = 0
         return frames
+
+    async def arrived(self) -> None:
+        """Return when something waits."""
+        await self._arrived.wait()
+
+    def take_without_output(self) -> list[Waiting]:
+        """All that waits of commands of which no output waits; the rest stays, in its order."""
+        writing = {waiting.command_id for waiting in self._frames if waiting.size}
+        taken = [waiting for waiting in self._frames if waiting.command_id not in writing]
+        self._frames = deque(w for w in self._frames if w.command_id in writing)
+        if not self._frames:
+            self._arrived.clear()
+            self._is_urgent.clear()
+        return taken
 
     async def _linger(self) -> None:
         if self._is_urgent.is_set():

@@ -4,18 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
-from app.application import dispatcher
+from app.application import dispatcher, full_disk
 from app.application.dispatcher import WINDOW
-from app.application.ports.wakeups import command_topic
+from app.application.ports.wakeups import agent_topic, command_topic
 from app.application.use_cases.record_reports import StateReport
-from app.domain.errors import MalformedAnswer
+from app.domain.errors import MalformedAnswer, StorageFull
 from app.domain.ids import CommandId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
 from app.domain.models.states import Action, State
+from app.infrastructure.repositories.in_memory_command_repository import InMemoryCommandRepository
 from ogent.protocol.codec import unpack
 from tests.builders import SEALED, WEB, a_beginning, a_command, a_principal, an_agent
 from tests.fakes.in_memory_controller import InMemoryController
@@ -87,6 +89,17 @@ async def test_the_offer_is_noted_before_the_order_is_sent(
         assert (await controller.commands.get(command_id)).offered_epoch == session.epoch == 7
 
 
+async def test_the_offer_is_in_the_store_with_an_order_that_is_sent_at_once(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        await settled(lambda: controller.handover.served_epoch(WEB) is not None)
+        command_id = await controller.submit()
+        await controller.channel.next()
+        assert (await controller.commands.get(command_id)).offered_epoch == session.epoch
+
+
 async def test_a_refused_order_is_rejected_with_the_reason(
     controller: InMemoryController,
 ) -> None:
@@ -100,6 +113,147 @@ async def test_a_refused_order_is_rejected_with_the_reason(
         "no_executor",
         "there is no ssh here",
     )
+
+
+async def test_a_command_of_which_the_agent_holds_nothing_any_more_is_lost_at_once(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).be_gone()
+        command = await until(controller, command_id, State.LOST)
+    assert command.failure is not None
+    assert command.failure.code == "agent_state_lost"
+
+
+async def test_a_control_of_which_the_agent_holds_nothing_any_more_loses_its_command(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        (await controller.channel.next()).be_gone()
+        await until(controller, command_id, State.LOST)
+    assert await controller.commands.pending_controls(WEB) == []
+
+
+class FullStore(InMemoryCommandRepository):
+    """A store that refuses every change while it is full, and counts what it refused."""
+
+    is_full = False
+    refused = 0
+
+    async def change(self, *arguments: Any, **options: Any) -> Command:
+        if self.is_full:
+            self.refused += 1
+            raise StorageFull("no room")
+        return await super().change(*arguments, **options)
+
+
+async def test_a_full_disk_ends_no_session_and_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(full_disk, "FULL_PAUSE_S", 0.001)
+    monkeypatch.setattr(dispatcher, "ACKNOWLEDGE_AFTER_S", 0)
+    controller = InMemoryController(FullStore)
+    store = controller.commands
+    assert isinstance(store, FullStore)
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        sent = await controller.channel.next()
+        store.is_full = True
+        sent.acknowledge()
+        await settled(lambda: store.refused > 3)
+        store.is_full = False
+        await until(controller, command_id, State.DISPATCHED)
+    assert len(controller.channel.sent) == 1
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "PUT_OFF_S", 0.01)
+
+
+async def test_an_order_that_is_put_off_stays_queued_and_is_offered_again(
+    controller: InMemoryController, soon: None
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        for _ in range(3):
+            (await controller.channel.next()).put_off()
+            assert (await controller.commands.get(command_id)).state is State.QUEUED
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+
+
+async def test_nothing_newer_passes_an_order_that_is_put_off(
+    controller: InMemoryController, soon: None
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        ids = [await controller.submit() for _ in range(3)]
+        taken, off, also_off = [await controller.channel.next() for _ in ids]
+        taken.acknowledge()
+        also_off.put_off()
+        off.put_off()
+        await settled(lambda: True)
+        ids += [await controller.submit() for _ in range(2)]
+        again = [await controller.channel.next() for _ in ids[1:]]
+        assert [command_of(sent) for sent in again] == ids[1:]
+
+
+async def test_what_is_under_way_is_not_sent_twice_when_another_is_put_off(
+    controller: InMemoryController, soon: None
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        ids = [await controller.submit() for _ in range(2)]
+        first, slow = [await controller.channel.next() for _ in ids]
+        first.put_off()
+        again = await controller.channel.next()
+        assert command_of(again) == ids[0]
+        again.acknowledge()
+        await until(controller, ids[0], State.DISPATCHED)
+        slow.put_off()
+        assert command_of(await controller.channel.next()) == ids[1]
+    assert len(controller.channel.sent) == 4
+
+
+async def test_what_is_put_off_is_offered_in_the_next_session_anyway(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).put_off()
+        await settled(lambda: True)
+        assert len(controller.channel.sent) == 1
+    session = await controller.register(last_epoch=session.epoch)
+    async with served(controller, session):
+        assert command_of(await controller.channel.next()) == command_id
+
+
+async def test_a_control_that_is_put_off_is_sent_again(
+    controller: InMemoryController, soon: None
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        (await controller.channel.next()).put_off()
+        (await controller.channel.next()).acknowledge()
+        async with asyncio.timeout(20):
+            while await controller.commands.pending_controls(WEB):
+                await asyncio.sleep(0.001)
+    assert (await controller.commands.get(command_id)).stop_failure is None
 
 
 async def test_an_order_that_got_lost_is_sent_again_as_it_was(
@@ -290,3 +444,53 @@ async def test_a_session_that_ends_leaves_nothing_running(
         sent = await controller.channel.next()
     assert sent.answer.cancelled()
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [("unknown_command", State.LOST), ("not_permitted", State.DISPATCHED)]
+)
+async def test_a_refused_control_is_said_on_its_command(
+    controller: InMemoryController, code: str, state: State
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        (await controller.channel.next()).refuse(code, "no")
+        async with asyncio.timeout(20):
+            while (await controller.commands.get(command_id)).requested_action is not None:
+                if (await controller.commands.get(command_id)).state is State.LOST:
+                    break
+                await asyncio.sleep(0.001)
+    command = await controller.commands.get(command_id)
+    assert command.state is state
+    assert (command.failure is None) is (state is State.DISPATCHED)
+    assert (command.stop_failure is None) is (state is State.LOST)
+
+
+async def test_a_control_under_way_is_not_sent_again_when_the_bell_rings(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        await controller.channel.next()
+        controller.wakeups.notify(agent_topic(WEB))
+        await settled(lambda: True)
+    assert len(controller.channel.sent) == 2
+
+
+async def test_sending_goes_on_from_the_first_that_was_put_off_whichever_was_heard_of_first(
+    controller: InMemoryController, soon: None
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        ids = [await controller.submit() for _ in range(2)]
+        for sent in [await controller.channel.next() for _ in ids]:
+            sent.put_off()
+        assert [command_of(await controller.channel.next()) for _ in ids] == ids

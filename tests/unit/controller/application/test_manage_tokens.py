@@ -4,7 +4,7 @@ import pytest
 
 from app.application.tokens import is_named_token, new_named_token, token_digest
 from app.application.use_cases.manage_tokens import WantedToken
-from app.domain.errors import Denied, InvalidSelector, TokenNotFound
+from app.domain.errors import Denied, Invalid, InvalidSelector, TokenNotFound
 from app.domain.ids import TokenId
 from app.domain.models.user import Role
 from tests.builders import ALICE, NOW, a_principal, a_user, later
@@ -101,3 +101,10 @@ def test_named_tokens_are_told_from_others_and_differ() -> None:
     assert len(tokens) == 100
     assert all(is_named_token(token) and len(token) > 40 for token in tokens)
     assert not is_named_token("eyJhbGciOi")
+
+
+async def test_a_named_token_is_no_agents(controller: InMemoryController) -> None:
+    with pytest.raises(Invalid):
+        await controller.manage_tokens.create(
+            a_principal(Role.ADMIN), WantedToken(name="x", role=Role.AGENT)
+        )

@@ -153,3 +153,10 @@ async def test_a_command_that_wrote_nothing_has_empty_tails(
 ) -> None:
     tails = await controller.queries.tails(a_command())
     assert (tails.stdout, tails.stderr) == (b"", b"")
+
+
+async def test_an_agent_is_online_while_it_has_a_session(controller: InMemoryController) -> None:
+    session = await controller.register(WEB)
+    assert await controller.queries.is_online(WEB)
+    await controller.release_agent(session)
+    assert not await controller.queries.is_online(WEB)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from app.application import output_lines
 from app.application.output_lines import LinePage, WantedLines, read_lines
 from app.application.use_cases import read_output
-from app.domain.errors import CommandNotFound, InvalidFilter
+from app.domain.errors import CommandNotFound, InvalidFilter, OutputDamaged
 from app.domain.models.command import Command
 from app.domain.models.output import Chunk, Missing, Stream
 from app.domain.models.states import State
@@ -162,3 +162,12 @@ async def test_bytes_are_exact_in_bounded_reads(
         ]
         assert b"".join(pieces) == stdout[start:end]
         assert all(len(piece) <= 5 for piece in pieces)
+
+
+async def test_bytes_that_are_not_all_there_are_said_to_be_damaged(
+    controller: InMemoryController,
+) -> None:
+    command = await wrote(controller, TEN)
+    with pytest.raises(OutputDamaged):
+        async for _ in controller.read_output.bytes_of(command, OUT, start=0, end=10_000):
+            pass

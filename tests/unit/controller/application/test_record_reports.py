@@ -86,6 +86,19 @@ async def test_an_outcome_waits_for_the_output_that_it_counts(
     assert late == Recorded(OutputTotals(3, 8, 3), is_settled=True)
 
 
+async def test_an_outcome_of_other_bytes_is_refused_and_says_so(
+    controller: InMemoryController,
+) -> None:
+    command = a_command_in(State.RUNNING)
+    session = await opened(controller, command)
+    other = an_outcome_after(chunks_of(b"One", (Stream.STDERR, b"two"), b"three"))
+    recorded = await controller.record_reports(session, command.id, [*CHUNKS, other])
+    assert recorded == Recorded(OutputTotals(3, 8, 3), is_settled=False, is_different=True)
+    outcome = an_outcome_after(CHUNKS)
+    recorded = await controller.record_reports(session, command.id, [outcome])
+    assert recorded == Recorded(OutputTotals(3, 8, 3), is_settled=True)
+
+
 async def test_an_older_session_is_refused_and_nothing_taken(
     controller: InMemoryController,
 ) -> None:

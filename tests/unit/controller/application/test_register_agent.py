@@ -53,7 +53,14 @@ async def test_what_the_agent_holds_goes_on(controller: InMemoryController, stat
 
 @pytest.mark.parametrize(
     ("offered_epoch", "last_epoch", "is_lost"),
-    [(None, 0, False), (3, 3, False), (3, 4, False), (3, 2, True), (1, 0, True)],
+    [
+        (None, 0, False),
+        (3, 3, False),
+        (3, 4, False),
+        (3, 2, True),  # restored from an older copy, or the one that was copied
+        (1, 0, True),  # wiped
+        (1, 2**62 + 1, True),  # made up
+    ],
 )
 async def test_a_queued_one_is_lost_only_if_the_journal_does_not_reach_back_to_its_offer(
     controller: InMemoryController, offered_epoch: int | None, last_epoch: int, is_lost: bool
@@ -63,6 +70,17 @@ async def test_a_queued_one_is_lost_only_if_the_journal_does_not_reach_back_to_i
     await controller.register(WEB, last_epoch=last_epoch)
     found = await controller.commands.get(command.id)
     assert found.state is (State.LOST if is_lost else State.QUEUED)
+
+
+async def test_a_controller_that_was_restored_hands_out_no_epoch_again(
+    controller: InMemoryController,
+) -> None:
+    command = a_command(offered_epoch=3)
+    await controller.keep(command)
+    session = await controller.register(WEB, last_epoch=41)
+    assert session.epoch == 42
+    assert (await controller.register(WEB, last_epoch=42)).epoch == 43
+    assert (await controller.commands.get(command.id)).state is State.QUEUED
 
 
 async def test_other_agents_and_final_commands_are_left_alone(

@@ -2,8 +2,10 @@
 
 import pytest
 
+from app.application.ports.security import Claims
 from app.application.tokens import is_named_token
 from app.application.use_cases.manage_tokens import WantedToken
+from app.application.use_cases.sign_in import Authenticate
 from app.domain.errors import (
     Denied,
     InvalidCredentials,
@@ -14,6 +16,7 @@ from app.domain.errors import (
 from app.domain.ids import AgentId, UserName
 from app.domain.models.user import Role, User
 from tests.builders import ALICE, WEB, a_user, later
+from tests.fakes.fake_security import FakeTokens
 from tests.fakes.in_memory_controller import InMemoryController
 
 PASSWORD = "correct horse battery"
@@ -192,3 +195,32 @@ async def test_a_named_token_expires_at_its_time(controller: InMemoryController)
     controller.clock.advance(0.1)
     with pytest.raises(TokenExpired):
         await controller.authenticate(token)
+
+
+async def test_who_an_agents_token_was_given_to_is_in_it_and_may_lose_the_right(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_account(role=Role.AGENT))
+    token, _ = controller.tokens.issue(ALICE, agent_id=WEB)
+    assert controller.authenticate.agent_account(token) == ALICE
+    await controller.authenticate.require_agent_account(ALICE)
+    await controller.users.replace(an_account(role=Role.VIEWER))
+    with pytest.raises(Unauthenticated):
+        await controller.authenticate.require_agent_account(ALICE)
+
+
+class LaxTokens(FakeTokens):
+    """Takes a token of any kind for an agent's."""
+
+    def read_agent(self, token: str) -> Claims:
+        return self.read_user(token)
+
+
+async def test_a_token_that_names_no_agent_opens_no_door_whoever_took_it(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_account(role=Role.ADMIN))
+    tokens = LaxTokens(controller.clock)
+    authenticate = Authenticate(users=controller.users, tokens=tokens, clock=controller.clock)
+    with pytest.raises(Unauthenticated):
+        await authenticate.agent(tokens.issue(ALICE)[0])

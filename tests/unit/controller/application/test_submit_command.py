@@ -3,7 +3,14 @@
 import pytest
 
 from app.application.ports.repositories import CommandFilter
-from app.domain.errors import AgentNotFound, AgentOffline, Denied, IdempotencyConflict
+from app.application.use_cases import submit_command
+from app.domain.errors import (
+    AgentNotFound,
+    AgentOffline,
+    Denied,
+    IdempotencyConflict,
+    TooManyCommands,
+)
 from app.domain.events import CommandQueued
 from app.domain.ids import AgentId, SessionId
 from app.domain.models.agent import Session
@@ -137,3 +144,16 @@ async def test_two_users_may_use_the_same_key(controller: InMemoryController) ->
     first = await controller.submit(idempotency_key="once")
     bob = a_principal(name="bob")
     assert await controller.submit(principal=bob, idempotency_key="once") != first
+
+
+async def test_an_agent_that_is_away_has_a_bounded_queue(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_command, "WAITING_MAX", 2)
+    await controller.keep(an_agent())
+    for _ in range(2):
+        await controller.submit(may_wait=True)
+    with pytest.raises(TooManyCommands):
+        await controller.submit(may_wait=True)
+    await controller.register(WEB)
+    await controller.submit(may_wait=True)

@@ -22,6 +22,23 @@ def test_each_registration_opens_the_next_session() -> None:
     assert agent.pull_events() == []
 
 
+@pytest.mark.parametrize(
+    ("own", "last", "epoch"),
+    [
+        (7, 0, 8),
+        (7, 7, 8),
+        (7, 41, 42),
+        (7, 2**62, 2**62 + 1),
+        (7, 2**62 + 1, 8),
+        (7, 2**63 - 1, 8),
+    ],
+)
+def test_an_epoch_is_one_that_neither_side_has_seen(own: int, last: int, epoch: int) -> None:
+    agent = an_agent(epoch=own)
+    session = agent.register(SessionId("one"), FACTS, {}, at=NOW, last_epoch=last)
+    assert session.epoch == agent.epoch == epoch
+
+
 def test_a_released_agent_is_offline_and_keeps_its_epoch() -> None:
     agent = an_online_agent()
     assert agent.release(1, at=later(5))

@@ -6,7 +6,7 @@ import pytest
 
 from app.domain.errors import InvalidState, OutputGap
 from app.domain.events import CommandMoved, CommandQueued, OutputAppended
-from app.domain.models.command import Failure, StopFailure
+from app.domain.models.command import Command, Failure, Settlement, StopFailure
 from app.domain.models.order import QueuedRun, SealedOrder
 from app.domain.models.output import Missing, OutputTotals, Stream
 from app.domain.models.states import ALLOWED, FINAL, NEXT, Action, State
@@ -123,9 +123,9 @@ def test_an_outcome_is_taken_once_all_that_it_counts_is_stored() -> None:
     chunks = chunks_of(b"one", (Stream.STDERR, b"two"))
     outcome = an_outcome_after(chunks, exit_code=0)
     for chunk in chunks:
-        assert not command.settle(outcome, at=later(9))
+        assert command.settle(outcome, at=later(9)) is Settlement.INCOMPLETE
         command.append(chunk)
-    assert command.settle(outcome, at=later(9))
+    assert command.settle(outcome, at=later(9)) is Settlement.TAKEN
     assert (command.state, command.exit_code, command.finished_at) == (
         State.SUCCEEDED,
         0,
@@ -153,11 +153,65 @@ def test_an_outcome_carries_everything_that_is_known_of_the_end() -> None:
     assert (command.missing, command.is_truncated) == (tuple(gaps), True)
 
 
+OUT_AND_ERR = chunks_of(b"one", (Stream.STDERR, b"two"))
+OTHER = {"stdout_digest": "0" * 64, "stderr_digest": "f" * 64}
+
+
+def a_command_that_wrote() -> Command:
+    command = a_command_in(State.RUNNING)
+    for chunk in OUT_AND_ERR:
+        command.append(chunk)
+    command.pull_events()
+    return command
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_an_outcome_of_other_bytes_than_are_stored_is_not_taken(field: str) -> None:
+    command = a_command_that_wrote()
+    outcome = an_outcome_after(OUT_AND_ERR, **{field: OTHER[field]})
+    assert command.settle(outcome, at=later(9)) is Settlement.DIGEST_MISMATCH
+    assert (command.state, command.exit_code) == (State.RUNNING, None)
+    assert command.pull_events() == []
+    whole = an_outcome_after(OUT_AND_ERR)
+    assert command.settle(whole, at=later(9)) is Settlement.TAKEN
+
+
+def test_a_digest_of_nothing_is_compared_like_any_other() -> None:
+    command = a_command_in(State.RUNNING)
+    wrong = an_outcome(**OTHER)
+    assert command.settle(wrong, at=later(9)) is Settlement.DIGEST_MISMATCH
+    assert command.settle(an_outcome_after([]), at=later(9)) is Settlement.TAKEN
+
+
+@pytest.mark.parametrize(
+    ("missing", "settlement"),
+    [
+        ([], Settlement.DIGEST_MISMATCH),
+        ([Missing(Stream.STDERR, 0, 1)], Settlement.DIGEST_MISMATCH),
+        ([Missing(Stream.STDOUT, 3, 4)], Settlement.TAKEN),
+        ([Missing(Stream.STDERR, 0, 1), Missing(Stream.STDOUT, 3, 4)], Settlement.TAKEN),
+    ],
+)
+def test_an_agent_may_be_unable_to_vouch_only_for_a_stream_that_it_calls_damaged(
+    missing: list[Missing], settlement: Settlement
+) -> None:
+    command = a_command_that_wrote()
+    outcome = an_outcome_after(OUT_AND_ERR, stdout_digest="", missing=missing)
+    assert command.settle(outcome, at=later(9)) is settlement
+
+
+def test_a_copy_to_look_at_carries_no_digests() -> None:
+    command = a_command_that_wrote()
+    assert command.digests.stdout.covered == 3
+    assert command.snapshot().digests.stdout.covered == 0
+
+
 def test_a_repeated_outcome_changes_nothing() -> None:
     command = a_command_in(State.RUNNING)
     command.settle(an_outcome(), at=later(9))
     command.pull_events()
-    assert command.settle(an_outcome(state=State.FAILED, exit_code=1), at=later(10))
+    repeat = an_outcome(state=State.FAILED, exit_code=1)
+    assert command.settle(repeat, at=later(10)) is Settlement.TAKEN
     assert (command.state, command.exit_code) == (State.SUCCEEDED, 0)
     assert command.pull_events() == []
 
@@ -189,7 +243,7 @@ def test_a_command_that_could_not_start_fails_without_a_beginning() -> None:
 )
 def test_an_impossible_outcome_is_no_knowledge_of_the_end(here: State, outcome) -> None:
     command = a_command_in(here)
-    assert command.settle(outcome, at=later(9))
+    assert command.settle(outcome, at=later(9)) is Settlement.TAKEN
     assert (command.state, command.exit_code) == (State.LOST, None)
     assert command.failure is not None
     assert command.failure.code == "impossible_result"
@@ -301,7 +355,8 @@ def test_a_result_that_contradicts_itself_is_not_believed(
 ) -> None:
     command = a_command_in(State.RUNNING)
     wanted = {"state": state, "exit_code": None, "signal": None, "failure": None, **fields}
-    assert command.settle(replace(an_outcome(), **wanted), at=later(9))
+    outcome = replace(an_outcome(), **wanted)
+    assert command.settle(outcome, at=later(9)) is Settlement.TAKEN
     assert command.state is State.LOST
     assert command.failure is not None
     assert command.failure.code == "impossible_result"

@@ -1,0 +1,84 @@
+"""Every older database becomes today's, and what it holds goes on."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from alembic import command as alembic
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from app.domain.models.states import State
+from app.infrastructure.database.migrate import HEAD, MIGRATIONS, migrate_sqlite
+from app.infrastructure.database.sqlite_database import open_sqlite_database
+from app.infrastructure.database.tables import METADATA
+from app.infrastructure.repositories.sql_command_repository import SqlCommandRepository
+from tests.builders import SEALED, a_command_in, an_outcome_after, chunks_of, later
+
+CHUNKS = chunks_of(*(bytes([number]) * 256 * 1024 for number in range(9)))
+
+
+def downgraded(path: Path, revision: str) -> None:
+    """Take a database back to what an older controller had left."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        alembic.downgrade(config, revision)
+    engine.dispose()
+
+
+def test_a_new_file_can_shrink_and_an_older_one_is_made_to(database_path: Path) -> None:
+    with closing(sqlite3.connect(database_path, isolation_level=None)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        connection.execute("PRAGMA auto_vacuum = 0")
+        connection.execute("VACUUM")
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+    downgraded(database_path, "0002")
+    migrate_sqlite(database_path)
+    with closing(sqlite3.connect(database_path)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+def test_the_newest_migration_is_the_one_that_start_up_looks_for() -> None:
+    files = (MIGRATIONS / "versions").glob("[0-9]*.py")
+    assert max(file.name[:4] for file in files) == HEAD
+
+
+def test_the_migrations_make_the_tables_that_the_code_describes(database_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{database_path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"render_as_batch": True})
+        assert compare_metadata(context, METADATA) == []
+    engine.dispose()
+
+
+async def test_a_command_that_ran_before_digests_were_kept_can_end_after_it(
+    database_path: Path,
+) -> None:
+    running, ended = a_command_in(State.RUNNING), a_command_in(State.RUNNING)
+    async with open_sqlite_database(database_path) as database:
+        commands = SqlCommandRepository(database)
+        for command in (running, ended):
+            await commands.add(command, SEALED)
+            for chunk in CHUNKS[:5]:
+                await commands.change(command.id, lambda c, taken=chunk: c.append(taken) and None)
+        outcome = an_outcome_after(CHUNKS[:5])
+        await commands.change(ended.id, lambda c: c.settle(outcome, at=later(9)) and None)
+    downgraded(database_path, "0001")
+    migrate_sqlite(database_path)
+    async with open_sqlite_database(database_path) as database:
+        count = text("SELECT command_id FROM digest_blocks")
+        rows = await database.read(lambda connection: connection.execute(count).scalars().all())
+        assert rows == [running.id]
+        commands = SqlCommandRepository(database)
+        for chunk in CHUNKS[5:]:
+            await commands.change(running.id, lambda c, taken=chunk: c.append(taken) and None)
+        outcome = an_outcome_after(CHUNKS)
+        changed = await commands.change(
+            running.id, lambda c: c.settle(outcome, at=later(9)) and None
+        )
+        assert changed.state is State.SUCCEEDED
