@@ -171,8 +171,9 @@ def _position(
 
 def order_taken(command_id: CommandId, state: State, *, is_held: bool = True) -> Payload:
     """The acknowledgement of an order that is in the journal."""
-    ack = messages.OrderAck(ok=True, command_id=command_id, state=_STATES[state])
-    return {**ack.model_dump(), "held": is_held}
+    return messages.OrderAck(
+        ok=True, command_id=command_id, state=_STATES[state], held=is_held
+    ).model_dump()
 
 
 def order_refused(command_id: str, why: AgentError) -> Payload:
