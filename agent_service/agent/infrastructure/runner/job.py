@@ -369,7 +369,7 @@ def start(wanted: dict[str, Any], folder: str, origin: dict[str, Any], loop: Loo
             os.mkdir(folder, 0o700)
             facts = FactsFile(folder)
             failed.callback(facts.close)
-            begin = {"command_id": wanted["id"], "since": _ticks_now(), **origin}
+            begin = {"command_id": wanted["id"], **origin}
             facts.add({"start": begin})
             job = _start(wanted, facts, begin, loop)
         except OSError as exc:
@@ -468,14 +468,6 @@ def _input(text: str | None) -> int:
         file.write(text.encode("utf-8", "surrogateescape"))
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _ticks_now() -> int:
-    """When a process that starts now says that it started: its own clock, never later."""
-    own = process_at(os.getpid())
-    hertz = os.sysconf("SC_CLK_TCK")
-    now = int(time.clock_gettime(time.CLOCK_BOOTTIME) * hertz) - 1
-    return max(now, own.started if own else 0)
 
 
 def _reason(exc: OSError) -> str:

@@ -69,6 +69,8 @@ class Runner:
         self._spool = spool
         self._home = home
         self._boot_id = boot_id
+        own = process_at(os.getpid())
+        self._own_start = own.started if own is not None else 0
         self.null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self.runner_id, self._started = self._legacy()
         self._spool_max_bytes = SPOOL_DEFAULT_BYTES
@@ -410,11 +412,11 @@ class Runner:
         return {"pid": job.pid, "started_at": job.started_at_us}
 
     def _origin(self) -> dict[str, Any]:
-        own = process_at(os.getpid())
         return {
             "runner_id": self.runner_id,
             "runner_pid": os.getpid(),
-            "runner_started": own.started if own else 0,
+            "runner_started": self._own_start,
+            "since": max(_ticks_now(), self._own_start),
             "boot_id": self._boot_id,
             "limit_number": _limit_number(),
         }
@@ -490,6 +492,11 @@ def _remove(folder: str) -> None:
         for name in os.listdir(folder):
             os.unlink(f"{folder}/{name}")
         os.rmdir(folder)
+
+
+def _ticks_now() -> int:
+    """When a process that starts now says that it started, by the clock of /proc; never later."""
+    return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")) - 1
 
 
 def _limit_number() -> int:
