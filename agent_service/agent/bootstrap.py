@@ -127,9 +127,9 @@ async def open_core(
     Without `starts_commands` what waits goes on waiting.
     """
     clock = SystemClock()
-    time = ControllerTime(clock)
     async with AsyncExitStack() as stack:
         journal = await stack.enter_async_context(open_file_journal(data_dir / "journal"))
+        time = ControllerTime(clock, journal.ahead_s())
         runner = RunnerClient(
             data_dir,
             spool_max_bytes=settings.spool_max_bytes,

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 #: Commands that an agent holds at once: that wait, run, or have not been told to their end.
 #: Both sides name each of them when a session begins, in one frame.
 HELD_MAX: Final = 4096
+#: Text of their orders, which is in memory and in the journal: lines, environments, inputs.
+HELD_MAX_CHARS: Final = 64 * 1024 * 1024
 
 _DISCARDED: Final = Failure("discarded", "the controller no longer knows of the command")
 _STOPPED_HERE: Final = Failure("stopped_on_host", "stopped on the host by ogent-agent")
@@ -88,6 +90,10 @@ class Supervisor:
             raise AgentStopping("the agent is stopping: the order is good for its next start")
         if len(self._delivery) + self._reserved >= HELD_MAX:
             raise AgentBusy(f"{HELD_MAX} commands are held on this agent already")
+        if self._journal.held_size() >= HELD_MAX_CHARS:
+            raise AgentBusy(
+                f"commands of {HELD_MAX_CHARS} characters are held on this agent already"
+            )
 
     def reserve(self, order: Order) -> str | None:
         """Who would start `order` at once, where its turn is now; give it back or submit it."""

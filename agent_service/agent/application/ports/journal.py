@@ -42,8 +42,16 @@ class Journal(Protocol):
         """The last epoch that was stored; 0 where none is known."""
         ...
 
-    async def store_epoch(self, epoch: int) -> None:
-        """Remember the epoch of the session that now begins."""
+    async def store_epoch(self, epoch: int, *, ahead_s: float = 0.0) -> None:
+        """Remember the epoch of the session that now begins, and how the clocks differ."""
+        ...
+
+    def ahead_s(self) -> float:
+        """Seconds by which the controller's clock was ahead of this host's at the last session."""
+        ...
+
+    def held_size(self) -> int:
+        """Characters of text in the orders of which something has still to be told."""
         ...
 
     def known(self, command_id: CommandId) -> Known | None:

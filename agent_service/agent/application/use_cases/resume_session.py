@@ -59,8 +59,8 @@ class ResumeSession:
         A command that the controller regards as final or does not know is forgotten here, and
         stopped if it still runs: nobody could ever stop it or see its output.
         """
-        await self.journal.store_epoch(answer.epoch)
         self.time.tell(answer.server_time)
+        await self.journal.store_epoch(answer.epoch, ahead_s=self.time.ahead_s)
         for point in answer.resume:
             if point.is_dropped:
                 await self.supervisor.discard(point.command_id)

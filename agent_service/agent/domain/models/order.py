@@ -36,6 +36,12 @@ class Order:
     cwd: str | None = None
     stdin: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Characters of text that it holds: what it costs to remember it."""
+        given = sum(len(name) + len(value) for name, value in self.env.items())
+        return len(self.command) + given + len(self.stdin or "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:

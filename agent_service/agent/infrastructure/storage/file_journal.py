@@ -168,8 +168,8 @@ class FileJournal:
         late, self._late = self._late, []
         return frame(records.released_record(late)) if late else b""
 
-    def _know(self, epoch: int) -> None:
-        self._state.epoch = epoch
+    def _know(self, epoch: int, ahead_s: float) -> None:
+        self._state.epoch, self._state.ahead_s = epoch, ahead_s
 
     async def _write(
         self, record: bytes | None = None, apply: Callable[[], None] | None = None
@@ -317,7 +317,7 @@ class _LogFile:
         try:
             self.close()
             head = next(frames_in(older[-1].read_bytes()), b"")
-            if not isinstance(head, bytes) or len(head) != len(records.epoch_record(0)):
+            if not isinstance(head, bytes) or len(head) != len(records.epoch_record(0, 0)):
                 return False
             self._descriptor = os.open(older[-1], os.O_WRONLY | os.O_CLOEXEC)
             self._size = self._first_size = os.lseek(self._descriptor, 0, os.SEEK_END)

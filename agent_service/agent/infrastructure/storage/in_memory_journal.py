@@ -21,9 +21,17 @@ class InMemoryJournal:
         """The last epoch that was stored."""
         return self.facts.epoch
 
-    async def store_epoch(self, epoch: int) -> None:
-        """Remember the epoch."""
-        self.facts.epoch = epoch
+    async def store_epoch(self, epoch: int, *, ahead_s: float = 0.0) -> None:
+        """Remember the epoch, and how the clocks differ."""
+        self.facts.epoch, self.facts.ahead_s = epoch, ahead_s
+
+    def ahead_s(self) -> float:
+        """How far the controller's clock was ahead."""
+        return self.facts.ahead_s
+
+    def held_size(self) -> int:
+        """Characters of text in unfinished orders."""
+        return self.facts.held_size
 
     def known(self, command_id: CommandId) -> Known | None:
         """What is known of an id."""

@@ -16,14 +16,17 @@ from agent.infrastructure.storage.journal_state import JournalState
 
 Facts = dict[str, Any]
 
-_EPOCH_BYTES: Final = 40
+_EPOCH_BYTES: Final = 80
 #: Released ids to a record of a rewritten journal.
 _RELEASED_AT_ONCE: Final = 1000
 
 
-def epoch_record(epoch: int) -> bytes:
-    """The epoch of a session; always of the same length, so that it can be written in place."""
-    return to_json({"epoch": epoch}).ljust(_EPOCH_BYTES)
+def epoch_record(epoch: int, ahead_s: float) -> bytes:
+    """The epoch of a session, and how far the controller's clock is ahead of this host's.
+
+    Always of the same length, so that it can be written in place.
+    """
+    return to_json({"epoch": epoch, "ahead_us": round(ahead_s * 1e6)}).ljust(_EPOCH_BYTES)
 
 
 def order_record(order: Order, keeper: str | None) -> bytes:
@@ -48,7 +51,7 @@ def released_record(released: list[tuple[CommandId, State, datetime]]) -> bytes:
 
 def records_of(state: JournalState) -> Iterator[bytes]:
     """Everything that a journal knows, as a new one would hold it."""
-    yield epoch_record(state.epoch)
+    yield epoch_record(state.epoch, state.ahead_s)
     released: list[tuple[CommandId, State, datetime]] = []
     for entry in state.released():
         released.append(entry)
@@ -67,7 +70,7 @@ def apply(record: bytes, state: JournalState) -> None:
     """Take a record into `state`; raises ValueError or KeyError for one that says nothing known."""
     facts = from_json(record)
     if "epoch" in facts:
-        state.epoch = int(facts["epoch"])
+        state.epoch, state.ahead_s = int(facts["epoch"]), facts["ahead_us"] / 1e6
     elif "order" in facts:
         state.accept(Unfinished(_order_of(facts["order"]), facts["keeper"]))
     elif "start" in facts:

@@ -22,6 +22,8 @@ class JournalState:
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.ahead_s = 0.0
+        self.held_size = 0
         self._unfinished: dict[CommandId, Unfinished] = {}
         self._states: dict[CommandId, State] = {}
         self._released: dict[CommandId, tuple[State, datetime]] = {}
@@ -36,7 +38,8 @@ class JournalState:
 
     def accept(self, entry: Unfinished) -> None:
         """Take a new order; one that was released stays so."""
-        if entry.order.id not in self._released:
+        if entry.order.id not in self._released and entry.order.id not in self._unfinished:
+            self.held_size += entry.order.size
             self._unfinished[entry.order.id] = entry
             self._states[entry.order.id] = State.ACCEPTED
 
@@ -57,7 +60,10 @@ class JournalState:
 
     def release(self, command_id: CommandId, at: datetime, state: State | None = None) -> bool:
         """Keep its id alone; False, and nothing happens, where that was so or nothing is known."""
-        if self._unfinished.pop(command_id, None) is None and state is None:
+        entry = self._unfinished.pop(command_id, None)
+        if entry is not None:
+            self.held_size -= entry.order.size
+        elif state is None:
             return False
         known = self._states.pop(command_id, State.LOST)
         self._released.setdefault(command_id, (state or known, at))
