@@ -50,19 +50,30 @@ class LocalExecutor:
     async def start(self, order: Order, place: Place, stop_failed: StopFailed) -> "LocalProcess":
         """Have the runner start the order's process."""
         del place
-        process = LocalProcess(order.id, self._runner, stop_failed)
         wanted = self._wanted(order)
+        process = LocalProcess(order.id, self._runner, stop_failed)
+        try:
+            await self._start(order, wanted, process)
+        except BaseException:
+            self._runner.listen_no_more(order.id)
+            raise
+        return process
+
+    async def _start(self, order: Order, wanted: Facts, process: "LocalProcess") -> None:
         try:
             answer = await self._runner.request("start", **wanted)
         except RunnerGone:
-            return await self._started_nevertheless(order, process)
+            await self._runner.ready()
+            if not self._take(order, process):
+                text = "the agent's runner died before it had started the command"
+                raise CannotStart(text) from None
+            return
         code = answer.get("code")
         if code == "started_before":
             raise StartedBefore("the command was started before, and how it ended is not known")
         if code is not None:
             raise SpawnFailed(answer["message"])
         process.begin(from_micros(answer["started_at"]))
-        return process
 
     async def take_over(self, order: Order, keeper: str, stop_failed: StopFailed) -> "LocalProcess":
         """The process that an earlier agent had the runner start."""
@@ -70,6 +81,7 @@ class LocalExecutor:
         process = LocalProcess(order.id, self._runner, stop_failed)
         if self._take(order, process):
             return process
+        self._runner.listen_no_more(order.id)
         if keeper == self._runner.runner_id:
             raise NeverStarted(f"the runner has never heard of {order.id}")
         raise StartedBefore("the runner that was to start the command is gone: it may have run")
@@ -91,13 +103,6 @@ class LocalExecutor:
                 await self._runner.request(
                     "stop", id=job["id"], force=Force.ASK, failure=failure, **{"as": "cancelled"}
                 )
-
-    async def _started_nevertheless(self, order: Order, process: "LocalProcess") -> "LocalProcess":
-        """The runner died while it was asked: did it start the command?"""
-        await self._runner.ready()
-        if self._take(order, process):
-            return process
-        raise CannotStart("the agent's runner died before it had started the command")
 
     def _take(self, order: Order, process: "LocalProcess") -> bool:
         job = self._runner.found.get(folder_name(order.id))
@@ -211,10 +216,10 @@ class LocalProcess:
         """Its tree has outlived being killed."""
         self._failed(_stop_failure(failure))
 
-    def vanished(self) -> None:
+    def vanished(self) -> bool:
         """Nobody knows of it any more."""
         if self._started_at is None:
-            return  # who is starting it finds that out
+            return False  # who is starting it finds that out
         now = datetime.now(self._started_at.tzinfo)
         failure = Failure("runner_died", "the agent's runner died and left nothing of the command")
         nothing = Written(Counts(), Counts())
@@ -227,6 +232,7 @@ class LocalProcess:
                 failure=failure,
             )
         )
+        return True
 
     def _settle(self, ending: Ending) -> None:
         if not self._ending.done():
@@ -249,8 +255,9 @@ class _Stray:
         """Its tree has outlived being killed."""
         log.error("%s: %s: %s", self._command_id, failure["message"], failure["pids"])
 
-    def vanished(self) -> None:
+    def vanished(self) -> bool:
         """Another runner does not find it."""
+        return True
 
 
 def _ending(end: Facts) -> Ending:

@@ -52,8 +52,8 @@ class JobListener(Protocol):
         """Its tree has outlived being killed."""
         ...
 
-    def vanished(self) -> None:
-        """A new runner has taken the place of the one that had it, and finds nothing of it."""
+    def vanished(self) -> bool:
+        """A new runner is here and has nothing of it; False where it was not started yet."""
         ...
 
 
@@ -103,6 +103,10 @@ class RunnerClient:
         """Tell `listener` what happens to the command until it has ended."""
         self._listeners[command_id] = listener
 
+    def listen_no_more(self, command_id: CommandId) -> None:
+        """Tell nobody any more what happens to the command."""
+        self._listeners.pop(command_id, None)
+
     def release(self, command_id: CommandId, stored: Counts, unneeded: Counts) -> None:
         """The controller has what lies before `stored`; nobody reads before `unneeded` again."""
         places = {
@@ -151,8 +155,8 @@ class RunnerClient:
         for command_id, listener in list(self._listeners.items()):
             job = by_id.get(command_id)
             if job is None:
-                self._listeners.pop(command_id)
-                listener.vanished()
+                if listener.vanished():
+                    self._listeners.pop(command_id, None)
             elif job["end"] is not None:
                 self._ended(command_id, job["end"])
 

@@ -97,9 +97,15 @@ class ProcessTree:
 
 
 def process_at(pid: int) -> Process | None:
-    """The process of that number; None where there is none."""
+    """The process of that number, which may have ended and wait to be reaped; None without one."""
     stat = _contents(pid, "stat")
     return Process(pid, stat) if stat else None
+
+
+def is_alive(pid: int, started: int) -> bool:
+    """Whether the process of that number that began at `started` has not ended."""
+    process = process_at(pid)
+    return process is not None and process.started == started and process.status not in _ENDED
 
 
 def _processes() -> Iterator[Process]:

@@ -21,7 +21,12 @@ from agent.domain.stopping import Force
 from agent.infrastructure.runner import job as jobs
 from agent.infrastructure.runner.channel import PROTOCOL, Channel, ChannelBroken, peer_uid
 from agent.infrastructure.runner.job import Job, NotStarted, RunningJob
-from agent.infrastructure.runner.process_tree import LIMIT_NUMBERS, ProcessTree, process_at
+from agent.infrastructure.runner.process_tree import (
+    LIMIT_NUMBERS,
+    ProcessTree,
+    is_alive,
+    process_at,
+)
 from agent.infrastructure.runner.recorder import Usage, found_in
 from agent.infrastructure.runner.records import (
     FACTS,
@@ -157,8 +162,7 @@ class Runner:
 
     def _is_somebody_elses(self, start: dict[str, Any]) -> bool:
         """Whether the runner that started it lives: then this is a copy of its folder."""
-        runner = process_at(int(start.get("runner_pid", 0)))
-        return runner is not None and runner.started == start.get("runner_started")
+        return is_alive(int(start.get("runner_pid", 0)), int(start.get("runner_started", 0)))
 
     def _legacy(self) -> tuple[str, dict[str, None]]:
         """The name and memory of the runner before, where it ended in order; used once."""
@@ -507,10 +511,8 @@ def _limit_number() -> int:
 
 def _root(facts: dict[str, Any]) -> int:
     """The first process, where the number is still its own; else 0, and the marks find the rest."""
-    process = process_at(int(facts.get("pid", 0)))
-    if process is None or process.started != facts.get("ticks"):
-        return 0
-    return process.pid
+    pid = int(facts.get("pid", 0))
+    return pid if is_alive(pid, int(facts.get("ticks", 0))) else 0
 
 
 def _children() -> list[int]:

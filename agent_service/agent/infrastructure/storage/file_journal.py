@@ -100,12 +100,18 @@ class FileJournal:
         """The last epoch that was stored."""
         return self._state.epoch
 
-    async def store_epoch(self, epoch: int) -> None:
-        """Remember the epoch."""
-        done = self._put(
-            frame(records.epoch_record(epoch)), _Place.HEAD, partial(self._know, epoch)
-        )
-        await asyncio.shield(done)
+    async def store_epoch(self, epoch: int, *, ahead_s: float = 0.0) -> None:
+        """Remember the epoch, and how the clocks differ."""
+        data = frame(records.epoch_record(epoch, ahead_s))
+        await asyncio.shield(self._put(data, _Place.HEAD, partial(self._know, epoch, ahead_s)))
+
+    def ahead_s(self) -> float:
+        """How far the controller's clock was ahead."""
+        return self._state.ahead_s
+
+    def held_size(self) -> int:
+        """Characters of text in unfinished orders."""
+        return self._state.held_size
 
     def known(self, command_id: CommandId) -> Known | None:
         """What is known of an id."""
