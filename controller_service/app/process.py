@@ -26,6 +26,7 @@ from app.infrastructure.logging import configure_logging
 from app.infrastructure.repositories.sql_user_repository import SqlUserRepository
 from app.infrastructure.security.passlib_hasher import PasslibHasher
 from app.infrastructure.socketio.servers import CLIENT_FRAME_MAX_BYTES
+from app.infrastructure.socketio.websocket_protocol import DrainingWebSocket
 from app.infrastructure.system_clock import SystemClock
 from app.settings import BadSettings, Settings, load_settings
 from ogent.protocol.version import VERSION
@@ -137,7 +138,7 @@ def _check_tls(settings: Settings) -> None:
 def _uvicorn_config(settings: Settings, controller: Controller) -> uvicorn.Config:
     return uvicorn.Config(
         controller.app,
-        ws="websockets-sansio",
+        ws=DrainingWebSocket,
         ws_per_message_deflate=False,
         ws_max_size=CLIENT_FRAME_MAX_BYTES,
         lifespan="off",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.application.ports.output_log import READ_MAX_CHUNKS
 from app.domain.ids import CommandId
 from app.domain.models.command import Command
 from app.domain.models.output import Chunk, Stream
@@ -85,3 +86,18 @@ async def test_a_range_deep_inside_the_longest_chunks_is_exact(storage: Storage)
     assert b"".join(read) == b"bc"
     last = await storage.output.read_stream(command_id, OUT, start=size * 3 - 1, end=size * 4)
     assert b"".join(last) == b"c"
+
+
+async def test_a_read_of_tiny_chunks_is_bounded_by_their_number(storage: Storage) -> None:
+    chunks = chunks_of(*[b"xy"] * (READ_MAX_CHUNKS + 10))
+    command_id = await stored(storage, chunks)
+    read = await storage.output.read(command_id, from_seq=0, max_bytes=1 << 20)
+    assert read == chunks[:READ_MAX_CHUNKS]
+    rest = await storage.output.read(command_id, from_seq=READ_MAX_CHUNKS, max_bytes=1 << 20)
+    assert rest == chunks[READ_MAX_CHUNKS:]
+
+
+async def test_the_bytes_of_very_many_tiny_chunks_are_exact(storage: Storage) -> None:
+    command_id = await stored(storage, chunks_of(*(b"%04d" % n for n in range(3000))))
+    read = await storage.output.read_stream(command_id, OUT, start=2, end=11_999)
+    assert b"".join(read) == b"".join(b"%04d" % n for n in range(3000))[2:11_999]

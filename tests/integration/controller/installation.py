@@ -15,6 +15,7 @@ import uvicorn
 from app.bootstrap import Controller, bootstrap
 from app.infrastructure.data_dir import open_data_dir
 from app.infrastructure.socketio.servers import CLIENT_FRAME_MAX_BYTES
+from app.infrastructure.socketio.websocket_protocol import DrainingWebSocket
 from app.settings import Settings
 from tests.fakes.protocol_agent import agent_token
 
@@ -98,7 +99,7 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[str, Controller]]:
         async with bootstrap(settings) as controller:
             config = uvicorn.Config(
                 controller.app,
-                ws="websockets-sansio",
+                ws=DrainingWebSocket,
                 ws_per_message_deflate=False,
                 ws_max_size=CLIENT_FRAME_MAX_BYTES,
                 lifespan="off",

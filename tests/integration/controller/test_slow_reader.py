@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.fakes.protocol_agent import ProtocolAgent
 from tests.integration.controller.commands import taken
@@ -18,6 +20,7 @@ from tests.integration.controller.installation import Running
 MIB = 1024 * 1024
 CHUNK = b"0123456789abcdef" * (256 * 1024 // 16)
 CHUNKS = 208  # 52 MiB
+READERS = 16
 #: The controller's own caches, its window of frames and one event of this reader.
 GROWTH_MAX = 40 * MIB
 
@@ -88,6 +91,22 @@ class StoppedReader:
         self.socket.close()
 
 
+class StoppedStream:
+    """A request for an event stream whose answer nobody reads."""
+
+    def __init__(self, url: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+
+    def subscribe(self, token: str, command_id: str) -> None:
+        head = f"GET /commands/{command_id}/events HTTP/1.1\r\nHost: localhost\r\n"
+        self.socket.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode())
+
+    def close(self) -> None:
+        self.socket.close()
+
+
 async def test_a_subscriber_that_stops_reading_costs_little_and_gets_everything_afterwards(
     controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
 ) -> None:
@@ -107,6 +126,54 @@ async def test_a_subscriber_that_stops_reading_costs_little_and_gets_everything_
     found = await asyncio.to_thread(reader.read_to_the_result)
     assert found == (CHUNKS, CHUNKS * len(CHUNK))
     reader.close()
+
+
+@pytest.mark.parametrize(
+    ("reader", "chunk"),
+    [
+        (StoppedReader, CHUNK),
+        (StoppedReader, bytes(range(128, 256)) * 2048),  # no text: the largest events
+        (StoppedStream, CHUNK),
+        (StoppedStream, bytes(range(128, 256)) * 2048),
+    ],
+)
+async def test_each_reader_that_stops_costs_at_most_two_mebibytes(
+    controller: Running,
+    admin: httpx2.AsyncClient,
+    agent: ProtocolAgent,
+    reader: type[StoppedReader | StoppedStream],
+    chunk: bytes,
+) -> None:
+    run = await taken(admin, agent)
+    for _ in range(24):
+        await run.write(chunk)
+    await run.stored()
+    token = controller.installation.users["admin"]
+    readers: list[StoppedReader | StoppedStream] = []
+
+    async def stopped(more: int) -> int:
+        """What the process holds once `more` readers have come and stopped."""
+        for _ in range(more):
+            readers.append(await asyncio.to_thread(reader, controller.url))
+            await asyncio.to_thread(readers[-1].subscribe, token, run.command_id)
+        return await _resident_at_rest()
+
+    before = await stopped(4)  # caches are full by then
+    assert await stopped(READERS) - before < READERS * 2 * MIB
+    for one in readers:
+        one.close()
+
+
+async def _resident_at_rest() -> int:
+    """What is in memory once that has not grown for a while."""
+    most, looks = 0, 0
+    async with asyncio.timeout(30):
+        while looks < 10:
+            gc.collect()
+            looks = looks + 1 if (now := _resident()) <= most else 0
+            most = max(most, now)
+            await asyncio.sleep(0.05)
+    return most
 
 
 def _resident() -> int:

@@ -1,12 +1,15 @@
 """Stored output, read by cursor."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.domain.errors import OutputDamaged
 from app.domain.ids import CommandId
 from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
+
+#: Chunks that one read gives at most: tiny ones cost more than their bytes.
+READ_MAX_CHUNKS: Final = 1024
 
 
 def require_from(chunks: Sequence[Chunk], seq: int) -> None:
@@ -23,7 +26,7 @@ class OutputLog(Protocol):
     ) -> Sequence[Chunk]:
         """Consecutive chunks from `from_seq` on: at least one where there is one.
 
-        More are added while they stay within `max_bytes` together.
+        More are added while they stay within `max_bytes` together, up to READ_MAX_CHUNKS.
         """
         ...
 

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from app.application.ports.output_log import OutputLog
+from app.application.ports.output_log import READ_MAX_CHUNKS, OutputLog
 from app.domain.ids import CommandId
 from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
@@ -49,7 +49,8 @@ class CachingOutputLog:
             return await self._output.read(command_id, from_seq=from_seq, max_bytes=max_bytes)
         found: list[Chunk] = []
         total = 0
-        for chunk in tail[from_seq - tail[0].seq :]:
+        first = from_seq - tail[0].seq
+        for chunk in tail[first : first + READ_MAX_CHUNKS]:
             total += len(chunk.data)
             if found and total > max_bytes:
                 break

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from app.application.ports.output_log import READ_MAX_CHUNKS
 from app.domain.ids import CommandId
 from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
@@ -35,7 +36,7 @@ class InMemoryOutputLog:
         """Consecutive chunks from `from_seq` on, within `max_bytes` but at least one."""
         found: list[Chunk] = []
         total = 0
-        for chunk in self._chunks.get(command_id, [])[from_seq:]:
+        for chunk in self._chunks.get(command_id, [])[from_seq : from_seq + READ_MAX_CHUNKS]:
             total += len(chunk.data)
             if found and total > max_bytes:
                 break

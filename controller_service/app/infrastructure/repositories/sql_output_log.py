@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, bindparam, select
 
+from app.application.ports.output_log import READ_MAX_CHUNKS
 from app.domain.ids import CommandId
 from app.domain.models.lines import LineMark
 from app.domain.models.output import Chunk, Stream
@@ -16,6 +17,7 @@ _FROM_SEQ: Final[Select[Any]] = (
     select(CHUNKS)
     .where(CHUNKS.c.command_id == bindparam("command"), CHUNKS.c.seq >= bindparam("start"))
     .order_by(CHUNKS.c.seq)
+    .limit(READ_MAX_CHUNKS)
     .execution_options(stream_results=True, max_row_buffer=1)
 )
 _FROM_OFFSET: Final[Select[Any]] = (
@@ -28,6 +30,7 @@ _FROM_OFFSET: Final[Select[Any]] = (
         CHUNKS.c.offset < bindparam("end"),
     )
     .order_by(CHUNKS.c.offset)
+    .execution_options(stream_results=True, max_row_buffer=1)
 )
 #: No chunk is longer, so none that begins earlier can reach a given offset.
 _CHUNK_MAX_BYTES: Final = 256 * 1024
@@ -91,7 +94,10 @@ def stored_bytes(
         "floor": start - _CHUNK_MAX_BYTES,
         "end": end,
     }
-    return [
-        row.data[max(start - row.offset, 0) : end - row.offset]
-        for row in connection.execute(_FROM_OFFSET, parameters)
-    ]
+    pieces: list[bytes] = []
+    with connection.execute(_FROM_OFFSET, parameters) as rows:
+        for row in rows:
+            pieces.append(row.data[max(start - row.offset, 0) : end - row.offset])
+            if len(pieces) >= READ_MAX_CHUNKS:
+                pieces = [b"".join(pieces)]  # many tiny ones would cost more than their bytes
+    return pieces

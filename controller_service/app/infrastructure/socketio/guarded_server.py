@@ -10,9 +10,12 @@ from urllib.parse import parse_qs
 
 import socketio
 import structlog
+from engineio.packet import Packet
 from starlette.types import Message, Receive, Scope, Send
 
 from app.infrastructure.socketio.link import Link
+from app.infrastructure.socketio.packets import OneShotPacket
+from app.infrastructure.socketio.websocket_protocol import drained_in
 from ogent.protocol.names import NAMESPACE
 
 log = structlog.get_logger(__name__)
@@ -76,6 +79,7 @@ class GuardedServer(socketio.AsyncServer):  # type: ignore[misc]  # the library 
             await _answer(413, b"more than this socket may send", scope, receive, send)
         else:
             scope[_SCOPE_KEY] = link
+            link.drained = drained_in(scope) or link.drained
             await self._serve(link, scope, receive, send)
 
     async def _serve(self, link: Link, scope: Scope, receive: Receive, send: Send) -> None:
@@ -165,6 +169,22 @@ class GuardedServer(socketio.AsyncServer):  # type: ignore[misc]  # the library 
         await super().disconnect(sid, namespace=namespace, ignore_queue=ignore_queue)
         if link is not None:
             self._end_soon(link)
+
+    async def written(self, sid: str) -> None:
+        """Return once what was emitted to the session has left this process, or it is over.
+
+        Engine.IO's queue has no bound and neither has the connection's buffer: who emits large
+        things one after the other, and waits here in between, holds one of them at a time.
+        """
+        eio_sid = self.manager.eio_sid_from_sid(sid, NAMESPACE)
+        transport, link = self.eio.sockets.get(eio_sid), self._links.get(eio_sid)
+        if transport is not None:
+            await transport.queue.join()
+        if link is not None and link.drained is not None:
+            await link.drained()
+
+    async def _send_eio_packet(self, eio_sid: str, eio_pkt: Packet) -> None:
+        await super()._send_eio_packet(eio_sid, OneShotPacket.of(eio_pkt))
 
     def _leave_unconnected(self, link: Link) -> None:
         link.forget_overdue()

@@ -1,7 +1,7 @@
 """One Engine.IO socket as its door sees it: who, how much so far, and when it has to end."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,7 +11,8 @@ class Link:
     """A peer's socket, over all the requests that it consists of.
 
     It is admitted once a CONNECT was accepted. After `end_at` no wait for its peer lasts longer
-    than until then, so that a peer that neither reads nor leaves cannot hold it open.
+    than until then, so that a peer that neither reads nor leaves cannot hold it open. `drained`
+    waits until its connection's buffer is nearly empty, where the server can tell.
     """
 
     def __init__(self, address: str) -> None:
@@ -20,6 +21,7 @@ class Link:
         self.is_admitted = False
         self.is_cut = False
         self.spent_bytes = 0
+        self.drained: Callable[[], Awaitable[object]] | None = None
         self.overdue: asyncio.TimerHandle | None = None
         self._ends_at: float | None = None
         self._waits: set[asyncio.Timeout] = set()

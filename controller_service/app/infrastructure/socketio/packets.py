@@ -8,6 +8,7 @@ import json
 from typing import Any, Final
 
 import orjson
+from engineio.packet import Packet as EnginePacket
 from socketio import packet
 from socketio.msgpack_packet import MsgPackPacket
 
@@ -68,6 +69,24 @@ class StrictMsgPackPacket(MsgPackPacket):  # type: ignore[misc]  # the library h
         if not isinstance(self.namespace, str) or not isinstance(self.id, int | None):
             raise ValueError("the envelope is not one of Socket.IO")
         _check(self)
+
+
+class OneShotPacket(EnginePacket):  # type: ignore[misc]  # the library has no types
+    """An Engine.IO packet that is encoded once and keeps nothing of it.
+
+    The library's keeps its data and its encoded form for as long as the next one does not come.
+    """
+
+    @classmethod
+    def of(cls, other: EnginePacket) -> "OneShotPacket":
+        """The same packet."""
+        return cls(other.packet_type, other.data)
+
+    def encode(self, b64: bool = False) -> str | bytes:
+        """The packet as it is sent; called once."""
+        encoded: str | bytes = super().encode(b64)
+        self.data = self.encode_cache = None
+        return encoded
 
 
 def _check(read: packet.Packet) -> None:

@@ -299,8 +299,9 @@ class ClientNamespace:
                 state = wire.state_reached(command, item)
                 await self._send(socket, ControllerEvent.COMMAND_STATE, state)
             else:
-                progress = wire.progress(command, item)
-                await self._send(socket, ControllerEvent.COMMAND_PROGRESS, progress)
+                await self._send(  # nothing else holds it while it is on its way
+                    socket, ControllerEvent.COMMAND_PROGRESS, wire.progress(command, item)
+                )
         if socket.follows.get(command_id) is asyncio.current_task():
             del socket.follows[command_id]
 
@@ -364,16 +365,15 @@ class ClientNamespace:
     async def _send(self, socket: _Socket, event: ControllerEvent, body: BaseModel) -> None:
         """Send one event; returns once the socket has room for the next.
 
-        Engine.IO's queue has no bound, so the bound is here: one event of a socket waits in it,
-        one more is being written. A reader that stops stops us here, and costs these two.
+        Nothing below has a bound, so the bound is here: one event of a socket is on its way, and
+        nothing but its bytes is kept. A reader that stops stops us here, and costs this one.
         """
-        payload = body.model_dump(mode="json", exclude_none=event in _WITHOUT_NULLS)
         async with socket.sending:
+            payload = body.model_dump(mode="json", exclude_none=event in _WITHOUT_NULLS)
+            del body
             await self._server.emit(event, payload, to=socket.sid, namespace=NAMESPACE)
-            eio_sid = self._server.manager.eio_sid_from_sid(socket.sid, NAMESPACE)
-            transport = self._server.eio.sockets.get(eio_sid)
-            if transport is not None:
-                await transport.queue.join()
+            del payload
+            await self._server.written(socket.sid)
 
 
 #: Events whose optional fields are absent rather than null, as the protocol has them.
