@@ -1,8 +1,7 @@
 """The agent's outside, driven by hand: time that stands still, processes that do as told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,21 +9,25 @@ from typing import Any
 from agent.application.controller_time import ControllerTime
 from agent.application.delivery import Delivery
 from agent.application.ports.controller_link import Accepted, Incomplete, Registration
-from agent.application.ports.executor import Executor
+from agent.application.ports.executor import Executor, StopFailed
 from agent.application.supervisor import Supervisor
 from agent.application.use_cases.run_execution import RunExecution
-from agent.domain.errors import AgentError
+from agent.domain.errors import AgentError, JournalUnavailable, NeverStarted, StartedBefore
 from agent.domain.ids import AgentId, CommandId
-from agent.domain.models.execution import Outcome, Report
-from agent.domain.models.executor import ExecutionType, Exit, Impulse, Place, Survivors
+from agent.domain.models.execution import Ending, Failure, Outcome, Report, State, StopFailure
+from agent.domain.models.executor import ExecutionType, Exit, Place
 from agent.domain.models.order import Order
-from agent.domain.models.output import Chunk, Piece, Position, Stream
+from agent.domain.models.output import Chunk, Counts, OutputTotals, Piece, Position, Stream
+from agent.domain.models.transmission import Written
+from agent.domain.stopping import Force
 from agent.infrastructure.storage.in_memory_journal import InMemoryJournal
-from agent.infrastructure.storage.in_memory_spool import InMemorySpool
+from agent.infrastructure.storage.in_memory_spool import InMemoryRecording, InMemorySpool
 
 NOW = datetime(2026, 11, 21, 5, 44, tzinfo=UTC)
 HERE = AgentId("web-1")
 C = CommandId("c")
+LOCAL = Place(ExecutionType.LOCAL)
+RUNNER = "runner-1"
 
 
 def an_order(command_id: str = "c", **overrides: Any) -> Order:
@@ -37,10 +40,6 @@ def an_order(command_id: str = "c", **overrides: Any) -> Order:
         "expires_at": NOW + timedelta(seconds=60),
     }
     return Order(**{**values, **overrides})
-
-
-def a_chunk(seq: int, data: bytes = b"x", offset: int = 0) -> Chunk:
-    return Chunk(seq, Stream.STDOUT, offset, data, NOW)
 
 
 async def settle() -> None:
@@ -85,71 +84,124 @@ class ManualClock:
 
 
 class ScriptedProcess:
-    """A process that writes and ends when the test says; impulses are recorded."""
+    """A RunningProcess that writes and ends when the test says; what is asked is recorded."""
 
-    def __init__(self) -> None:
-        self.impulses: list[Impulse] = []
-        #: Who lives; `fatal` impulses end all of them, and the first process with them.
-        self.alive: tuple[int, ...] = (1,)
-        self.denied: tuple[int, ...] = ()
-        self.fatal = {Impulse.TERMINATE, Impulse.KILL}
-        self.is_abandoned = False
-        self.breaks_on_read = False
-        self._pieces: asyncio.Queue[list[Piece]] = asyncio.Queue()
-        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+    def __init__(self, order: Order, write: Callable[[Piece], None], failed: StopFailed) -> None:
+        self.started_at = NOW
+        self.is_paused = False
+        self.asked: list[tuple[State, Force] | str] = []
+        #: Whether a stop ends it at once; whether a pause or a resume comes in time.
+        self.obeys = True
+        self.shifts = True
+        self.failed = failed
+        self.why: Failure | None = None
+        self._write = write
+        self._counts = dict.fromkeys(Stream, 0)
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     @property
     def has_ended(self) -> bool:
-        return self._exit.done()
+        return self._ending.done()
 
     def write(self, data: bytes, stream: Stream = Stream.STDOUT) -> None:
-        self._pieces.put_nowait([Piece(stream, data)])
+        self._write(Piece(stream, self._counts[stream], data, NOW))
+        self._counts[stream] += len(data)
 
-    def end(self, process_exit: Exit | None = None, *, keeps_pipes: bool = False) -> None:
-        self.alive = ()
-        if not self._exit.done():
-            self._exit.set_result(process_exit or Exit(code=0))
-        if not keeps_pipes:
-            self._pieces.put_nowait([])
+    def end(self, process_exit: Exit | None = None, **fields: Any) -> None:
+        counts = Counts(*self._counts.values())
+        facts = {"finished_at": NOW, "started_at": NOW, "written": Written(counts, counts)}
+        self._ending.set_result(
+            Ending(**{**facts, "exit": process_exit or Exit(code=0), **fields})  # type: ignore[arg-type]
+        )
 
-    def end_unknown(self, why: AgentError) -> None:
-        self.alive = ()
-        self._exit.set_exception(why)
-        self._pieces.put_nowait([])
+    async def wait(self) -> Ending:
+        return await asyncio.shield(self._ending)
 
-    async def read(self) -> Sequence[Piece]:
-        if self.breaks_on_read:
-            raise RuntimeError("a bug")
-        return await self._pieces.get()
+    async def stop(self, ended_as: State, force: Force, failure: Failure | None) -> None:
+        self.asked.append((ended_as, force))
+        self.why = self.why or failure
+        if self.obeys and not self.has_ended:
+            self.end(Exit(signal="SIGTERM"), stopped_as=ended_as, failure=self.why)
 
-    async def wait(self) -> Exit:
-        return await asyncio.shield(self._exit)
+    async def pause(self) -> bool:
+        return self._shift("pause")
 
-    def abandon_output(self) -> None:
-        self.is_abandoned = True
-        self._pieces.put_nowait([])
+    async def resume(self) -> bool:
+        return self._shift("resume")
 
-    async def signal(self, impulse: Impulse) -> Survivors:
-        self.impulses.append(impulse)
-        seen = Survivors(self.alive, self.denied)
-        if impulse in self.fatal and self.alive:
-            self.end(Exit(signal="SIGKILL" if impulse is Impulse.KILL else "SIGTERM"))
-        return seen
+    def _shift(self, word: str) -> bool:
+        self.asked.append(word)
+        return self.shifts and not self.has_ended
 
 
 class ScriptedExecutor:
-    """An Executor whose processes are ScriptedProcesses; `refusal` is raised instead."""
+    """An Executor whose processes are ScriptedProcesses; `refusal` is raised instead.
+
+    It outlives the agents that use it, as a runner does; `keeper` is its name. While `gate` is
+    cleared, no start is answered.
+    """
 
     def __init__(self) -> None:
+        self.keeper = RUNNER
         self.processes: dict[CommandId, ScriptedProcess] = {}
         self.refusal: Exception | None = None
+        self.started: list[CommandId] = []
+        self.stop_failures: dict[CommandId, StopFailure] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.wrote: Callable[[CommandId, Piece], None] = lambda command_id, piece: None
 
-    @asynccontextmanager
-    async def run(self, order: Order, place: Place) -> AsyncIterator[ScriptedProcess]:
+    async def start(self, order: Order, place: Place, stop_failed: StopFailed) -> ScriptedProcess:
+        await self.gate.wait()
         if self.refusal is not None:
             raise self.refusal
-        self.processes[order.id] = ScriptedProcess()
-        yield self.processes[order.id]
+        if order.id in self.started:
+            raise StartedBefore("the command was started before")
+        self.started.append(order.id)
+        process = ScriptedProcess(order, lambda piece: self.wrote(order.id, piece), stop_failed)
+        self.processes[order.id] = process
+        return process
+
+    async def take_over(
+        self, order: Order, keeper: str, stop_failed: StopFailed
+    ) -> ScriptedProcess:
+        await self.gate.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        if order.id in self.processes:
+            self.processes[order.id].failed = stop_failed
+            if failure := self.stop_failures.get(order.id):
+                stop_failed(failure)
+            return self.processes[order.id]
+        if keeper == self.keeper:
+            raise NeverStarted("the runner has never heard of it")
+        raise StartedBefore("the runner is gone")
+
+
+class FailingJournal(InMemoryJournal):
+    """An InMemoryJournal on a disk that is full while `is_full`; `stored` says what it took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full = False
+        self.stored: list[str] = []
+
+    def _store(self, what: str) -> None:
+        if self.is_full:
+            raise JournalUnavailable("the disk is full")
+        self.stored.append(what)
+
+    async def accept(self, order: Order, *, keeper: str | None, now: datetime) -> bool:
+        self._store(f"accept {order.id} {keeper}")
+        return await super().accept(order, keeper=keeper, now=now)
+
+    async def start(self, command_id: CommandId, keeper: str) -> None:
+        self._store(f"start {command_id} {keeper}")
+        await super().start(command_id, keeper)
+
+    async def settle(self, outcome: Outcome) -> None:
+        self._store(f"settle {outcome.command_id} {outcome.state}")
+        await super().settle(outcome)
 
 
 class RecordingLink:
@@ -158,6 +210,7 @@ class RecordingLink:
     def __init__(self) -> None:
         self.sent: list[Chunk | Report | Outcome] = []
         self.owners: list[CommandId] = []
+        self.totals: list[OutputTotals] = []
         self.report_answers: list[Accepted | AgentError] = []
         self.outcome_answers: list[Accepted | Incomplete | AgentError] = []
         self.lost: AgentError | None = None
@@ -194,44 +247,86 @@ class RecordingLink:
             raise answer
         return answer
 
-    async def send_outcome(self, outcome: Outcome) -> Accepted | Incomplete:
+    async def send_outcome(self, outcome: Outcome, totals: OutputTotals) -> Accepted | Incomplete:
         self.sent.append(outcome)
+        self.totals.append(totals)
         answer = self.outcome_answers.pop(0) if self.outcome_answers else Accepted()
         if isinstance(answer, AgentError):
             raise answer
         return answer
 
 
+class WatchedSpool(InMemorySpool):
+    """An InMemorySpool that remembers what it was told may go."""
+
+    def __init__(self, recordings: dict[CommandId, InMemoryRecording]) -> None:
+        super().__init__(recordings)
+        self.acknowledged: list[tuple[CommandId, int]] = []
+        self.forgotten: list[CommandId] = []
+
+    def acknowledge(self, command_id: CommandId, position: Position) -> None:
+        self.acknowledged.append((command_id, position.next_seq))
+        super().acknowledge(command_id, position)
+
+    def forget(self, command_id: CommandId) -> None:
+        self.forgotten.append(command_id)
+        super().forget(command_id)
+
+
 @dataclass
 class AgentCore:
-    """The agent without its adapters to the world."""
+    """The agent without its adapters to the world; `after_a_restart` makes the next one."""
 
     max_concurrent: int = 2
     clock: ManualClock = field(default_factory=ManualClock)
-    journal: InMemoryJournal = field(default_factory=InMemoryJournal)
+    journal: FailingJournal = field(default_factory=FailingJournal)
     executor: ScriptedExecutor = field(default_factory=ScriptedExecutor)
-    spool: InMemorySpool = field(default_factory=lambda: InMemorySpool(1 << 20))
+    recordings: dict[CommandId, InMemoryRecording] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.spool = WatchedSpool(self.recordings)
+        self.executor.wrote = self._wrote
         self.time = ControllerTime(self.clock)
         self.delivery = Delivery(self.spool, self.journal, self.clock)
         executors: Mapping[ExecutionType, Executor] = {ExecutionType.LOCAL: self.executor}
         self.supervisor = Supervisor(
-            RunExecution(executors=executors, time=self.time),
+            RunExecution(
+                executors=executors, journal=self.journal, time=self.time, clock=self.clock
+            ),
             journal=self.journal,
             delivery=self.delivery,
             clock=self.clock,
             max_concurrent=self.max_concurrent,
         )
 
+    def _wrote(self, command_id: CommandId, piece: Piece) -> None:
+        self.spool.write(command_id, piece)
+        self.delivery.grown(command_id)
+
+    def after_a_restart(self) -> "AgentCore":
+        """Another agent over what survives one: the journal, the spool, and what runs."""
+        return AgentCore(
+            self.max_concurrent, self.clock, self.journal, self.executor, self.recordings
+        )
+
+    async def take_up(self) -> None:
+        """What a start does with what the journal holds."""
+        for entry in self.journal.unfinished():
+            self.supervisor.take_up(entry)
+        await settle()
+
     async def submit(self, order: Order) -> None:
         """What AcceptOrder does with a good order."""
-        assert await self.journal.accept(order, now=self.clock.now())
-        self.supervisor.submit(order)
+        keeper = self.supervisor.reserve(order)
+        assert await self.journal.accept(order, keeper=keeper, now=self.clock.now())
+        self.supervisor.submit(order, keeper)
         await settle()
 
     async def end_all(self) -> None:
         """Let every process end, so that nothing is left to wait for."""
+        self.journal.is_full = False
+        self.executor.gate.set()
+        await self.clock.advance(10)
         while running := [p for p in self.executor.processes.values() if not p.has_ended]:
             for process in running:
                 process.end()
@@ -239,6 +334,11 @@ class AgentCore:
 
     def process(self, command_id: str = "c") -> ScriptedProcess:
         return self.executor.processes[CommandId(command_id)]
+
+    def state(self, command_id: str = "c") -> State | None:
+        """Where the journal says that a command stands."""
+        known = self.journal.known(CommandId(command_id))
+        return known.state if known else None
 
     async def outcomes(self) -> dict[str, Outcome]:
         """Every outcome that the delivery holds, by its command; each is delivered with it."""

@@ -149,11 +149,11 @@ class Delivery:
         parcel = self._parcels.pop(command_id, None)
         if parcel is None:
             return
-        if parcel.outcome is not None:
-            self._ended -= 1
         # The id first: what is gone from the spool is never started again.
         await self._journal.release(command_id, now=self._clock.now())
-        self._spool.forget(command_id)
+        if parcel.outcome is not None:  # else it runs, and is forgotten once it has ended
+            self._ended -= 1
+            self._spool.forget(command_id)
         if self._serving is not None:
             self._serving.landed(parcel, parcel.in_flight_bytes)
         if not self._ended:

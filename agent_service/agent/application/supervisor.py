@@ -143,8 +143,8 @@ class Supervisor:
 
     async def stop_commands(self) -> None:
         """Cancel every command that is here now, and return when nothing of them is left."""
-        for command_id in list(self._waiting):
-            await self._cancel_waiting(command_id, _STOPPED_HERE)
+        for command_id in list(self._waiting):  # each may get its turn while another is cancelled
+            await self._cancel(command_id, _STOPPED_HERE)
         for running in list(self._running.values()):
             await running.begun.wait()
         for command_id in [*self._waiting, *self._running]:

@@ -4,13 +4,23 @@ import pytest
 
 from agent import wire
 from agent.domain.errors import MalformedOrder
-from agent.domain.models.execution import Execution, Failure, State, StopFailure
-from agent.domain.models.executor import ExecutionType, Exit, Place
+from agent.domain.models.execution import Ending, Execution, Failure, State, StopFailure
+from agent.domain.models.executor import Exit
 from agent.domain.models.order import Action
-from agent.domain.models.output import Transcript
+from agent.domain.models.output import (
+    Chunk,
+    Counts,
+    Missing,
+    OutputTotals,
+    Stream,
+    StreamTotals,
+)
+from agent.domain.models.transmission import Written
 from ogent.protocol import messages
 from ogent.protocol.codec import format_time, pack
-from tests.fakes.agent_ports import NOW, a_chunk, an_order
+from tests.fakes.agent_ports import LOCAL, NOW, an_order
+
+NOTHING = OutputTotals(0, StreamTotals(0, 0, "d"), StreamTotals(0, 0, "d"))
 
 RUN = {
     "v": 1, "kind": "run", "command_id": "c", "agent_id": "web-1", "command": "true",
@@ -76,16 +86,29 @@ def test_a_complaint_does_not_show_what_the_order_holds() -> None:
 )
 def test_how_it_exited_decides_between_success_and_failure(process_exit: Exit, word: str) -> None:
     execution = Execution(order=an_order())
-    execution.start(Place(ExecutionType.LOCAL), at=NOW)
-    totals = Transcript(1).totals()
-    outcome = execution.end(State.EXITED, totals, at=NOW, process_exit=process_exit)
-    frame = messages.AgentResult.model_validate(wire.outcome_frame(outcome))
+    execution.start(LOCAL, at=NOW)
+    written = Written(Counts(), Counts())
+    outcome = execution.end(
+        Ending(finished_at=NOW, started_at=NOW, written=written, exit=process_exit)
+    )
+    frame = messages.AgentResult.model_validate(wire.outcome_frame(outcome, NOTHING))
     assert (frame.state, frame.execution_type, frame.started_at) == (word, "local", NOW)
+
+
+def test_an_outcome_tells_the_account_of_its_output() -> None:
+    gaps = tuple(Missing(Stream.STDERR, at, 1) for at in range(wire.MISSING_MAX + 1))
+    totals = OutputTotals(9, StreamTotals(5, 3, "ab"), StreamTotals(4096, 1, ""), gaps)
+    outcome = Execution(order=an_order()).end_unrun(State.LOST, at=NOW)
+    frame = messages.AgentResult.model_validate(wire.outcome_frame(outcome, totals))
+    assert (frame.next_seq, frame.stdout_bytes, frame.stdout_stored) == (9, 5, 3)
+    assert (frame.stdout_digest, frame.stderr_digest) == ("ab", "")
+    assert len(frame.missing) == wire.MISSING_MAX
+    assert (frame.missing[1].stream, frame.missing[1].offset) == ("stderr", 1)
 
 
 def test_a_stop_that_failed_is_told() -> None:
     execution = Execution(order=an_order())
-    execution.start(Place(ExecutionType.LOCAL), at=NOW)
+    execution.start(LOCAL, at=NOW)
     execution.stop_failure = StopFailure("stop_not_permitted", "no", (7,))
     frame = messages.AgentCommandState.model_validate(wire.report_frame(execution.report(at=NOW)))
     assert frame.stop_error is not None
@@ -95,14 +118,14 @@ def test_a_stop_that_failed_is_told() -> None:
 def test_a_failure_without_a_process_is_told() -> None:
     execution = Execution(order=an_order())
     why = Failure("spawn_failed", "no shell")
-    outcome = execution.end(State.FAILED, Transcript(1).totals(), at=NOW, failure=why)
-    frame = messages.AgentResult.model_validate(wire.outcome_frame(outcome))
+    outcome = execution.end_unrun(State.FAILED, at=NOW, failure=why)
+    frame = messages.AgentResult.model_validate(wire.outcome_frame(outcome, NOTHING))
     assert frame.error is not None
     assert (frame.error.code, frame.execution_type) == ("spawn_failed", None)
 
 
 def test_a_chunk_fits_into_a_frame() -> None:
-    chunk = a_chunk(0, b"x" * 256 * 1024)
+    chunk = Chunk(0, Stream.STDOUT, 0, b"x" * 256 * 1024, NOW)
     frame = wire.chunk_frame(an_order().id, chunk)
     assert messages.AgentProgress.model_validate(frame).data == chunk.data
     assert len(pack(frame)) < 1024 * 1024

@@ -69,7 +69,7 @@ class Transmission:
     ) -> None:
         self._recording = recording
         self._ledger = ledger
-        self._gaps = list(gaps)
+        self._gaps = _joined(gaps)
         self._damaged_later: list[Missing] = []
         self._digests: dict[Stream, BlockDigest | None] = {
             stream: None if stream in unproven else BlockDigest((blocks or {}).get(stream, ()))
@@ -183,9 +183,9 @@ class Transmission:
         if is_sent_past:
             self._digests[stream] = None
         self._cursor[stream] = gap.offset + gap.length
-        self._gaps.append(gap)
-        self._gaps.sort(key=lambda known: known.offset)
-        self._ledger.note_gap(gap, is_sent_past=is_sent_past)
+        known, self._gaps = self._gaps, _joined([*self._gaps, gap])
+        if is_sent_past or self._gaps != known:  # else it is met for the second time
+            self._ledger.note_gap(gap, is_sent_past=is_sent_past)
 
     def _cut_up_to(self, stream: Stream) -> int:
         last = next((chunk for chunk in reversed(self._ready)), None)
@@ -212,6 +212,19 @@ class Transmission:
     def _digest(self, stream: Stream) -> str:
         digest = self._digests[stream]
         return digest.hexdigest() if digest is not None else ""
+
+
+def _joined(gaps: Sequence[Missing]) -> list[Missing]:
+    """The same gaps, each byte in one: a gap is met again, or larger, by who reads again."""
+    joined: list[Missing] = []
+    for gap in sorted(gaps, key=lambda gap: (gap.stream, gap.offset)):
+        last = joined[-1] if joined else None
+        if last is None or last.stream is not gap.stream or last.offset + last.length < gap.offset:
+            joined.append(gap)
+        else:
+            end = max(last.offset + last.length, gap.offset + gap.length)
+            joined[-1] = replace(last, length=end - last.offset)
+    return joined
 
 
 def _alone(stream: Stream, place: int) -> Counts:

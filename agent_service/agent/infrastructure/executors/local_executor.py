@@ -90,7 +90,7 @@ class LocalExecutor:
         """End and forget what the runner has and nobody knows of any more."""
         await self._runner.ready()
         folders = {folder_name(command_id) for command_id in known}
-        for folder, job in self._runner.found.items():
+        for folder, job in list(self._runner.found.items()):  # forgetting one removes it
             if folder in folders:
                 continue
             log.warning("command %s is not in the journal: it is ended and forgotten", job["id"])

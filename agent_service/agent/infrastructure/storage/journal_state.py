@@ -57,6 +57,8 @@ class JournalState:
         """Note where it stands."""
         if command_id in self._unfinished:
             self._states[command_id] = state
+        elif command_id in self._released:  # it was let go of while it ran
+            self._released[command_id] = (state, self._released[command_id][1])
 
     def release(self, command_id: CommandId, at: datetime, state: State | None = None) -> bool:
         """Keep its id alone; False, and nothing happens, where that was so or nothing is known."""

@@ -4,16 +4,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from agent.application import supervisor as supervisor_module
-from agent.application.stopping import KILL_GRACE_S, LOOK_LATE_S, TERM_GRACE_S
-from agent.domain.errors import AgentBusy, AgentStopping, EndUnknown, InvalidState, SpawnFailed
+from agent.domain.errors import AgentBusy, AgentStopping, InvalidState, SpawnFailed
 from agent.domain.ids import CommandId
-from agent.domain.models.execution import Outcome, State
-from agent.domain.models.executor import Exit, Impulse, Survivors
+from agent.domain.models.execution import Failure, Outcome, State, StopFailure
+from agent.domain.models.executor import Exit
 from agent.domain.models.order import Action
-from agent.domain.models.output import Stream
-from tests.fakes.agent_ports import AgentCore, RecordingLink, an_order, settle
-
-C = CommandId("c")
+from agent.domain.models.output import Counts, Stream
+from agent.domain.stopping import Force
+from tests.fakes.agent_ports import RUNNER, AgentCore, C, RecordingLink, an_order, settle
 
 
 @pytest.fixture
@@ -29,6 +27,11 @@ async def outcome(core: AgentCore, command_id: str = "c") -> Outcome:
     return (await core.outcomes())[command_id]
 
 
+def ids(core: AgentCore) -> tuple[list[str], list[str]]:
+    running = [running.execution.id for running in core.supervisor.running]
+    return list(running), [waiting.execution.id for waiting in core.supervisor.waiting]
+
+
 async def test_a_command_that_exits_is_settled_with_its_code_and_output(core: AgentCore) -> None:
     await core.submit(an_order())
     core.process().write(b"out")
@@ -36,29 +39,25 @@ async def test_a_command_that_exits_is_settled_with_its_code_and_output(core: Ag
     core.process().end(Exit(code=3))
     ended = await outcome(core)
     assert (ended.state, ended.exit) == (State.EXITED, Exit(code=3))
-    assert (ended.output.stdout.kept, ended.output.stderr.kept) == (3, 3)
-    assert await core.journal.state_of(C) is State.EXITED
-    assert core.supervisor.running == 0
+    assert ended.written.in_all == Counts(3, 3)
+    assert core.state() is State.EXITED
+    assert ids(core) == ([], [])
 
 
-async def test_a_command_whose_end_is_unknown_is_lost_and_says_why(core: AgentCore) -> None:
+async def test_a_command_whose_end_nobody_saw_is_lost_and_says_why(core: AgentCore) -> None:
     await core.submit(an_order())
-    core.process().write(b"out")
-    core.process().end_unknown(EndUnknown("reaped by another"))
+    why = Failure("runner_died", "it died")
+    core.process().end(Exit(), stopped_as=State.LOST, failure=why)
     ended = await outcome(core)
-    assert (ended.state, ended.output.stdout.kept) == (State.LOST, 3)
-    assert ended.failure is not None
-    assert (ended.failure.code, ended.failure.message) == ("end_unknown", "reaped by another")
-    assert core.process().impulses == []
+    assert (ended.state, ended.failure, ended.exit) == (State.LOST, why, Exit())
 
 
-async def test_a_command_that_cannot_start_fails_and_says_why(core: AgentCore) -> None:
+async def test_a_command_that_cannot_start_fails_and_that_is_stored(core: AgentCore) -> None:
     core.executor.refusal = SpawnFailed("no shell")
     await core.submit(an_order())
     ended = await outcome(core)
-    assert ended.state is State.FAILED
-    assert ended.failure is not None
-    assert (ended.failure.code, ended.failure.message) == ("spawn_failed", "no shell")
+    assert (ended.state, ended.failure) == (State.FAILED, Failure("spawn_failed", "no shell"))
+    assert core.journal.stored == [f"accept c {RUNNER}", "settle c failed"]
 
 
 async def test_a_command_without_an_executor_fails(core: AgentCore) -> None:
@@ -71,14 +70,37 @@ async def test_a_command_without_an_executor_fails(core: AgentCore) -> None:
 async def test_more_commands_wait_and_start_in_order(core: AgentCore) -> None:
     for name in "abcd":
         await core.submit(an_order(name))
-    assert list(core.executor.processes) == ["a", "b"]
+    assert core.executor.started == ["a", "b"]
+    assert ids(core) == (["a", "b"], ["c", "d"])
     core.process("b").end()
     await settle()
-    assert list(core.executor.processes) == ["a", "b", "c"]
+    assert core.executor.started == ["a", "b", "c"]
     for name in "acd":
         core.process(name).end()
         await settle()
     assert set(await core.outcomes()) == set("abcd")
+
+
+async def test_who_starts_a_command_that_waited_is_stored_before_its_start(core: AgentCore) -> None:
+    for name in "abc":
+        await core.submit(an_order(name))
+    core.executor.gate.clear()
+    core.process("a").end()
+    await settle()
+    assert core.journal.stored[2:] == ["accept c None", f"start c {RUNNER}"]
+    assert core.executor.started == ["a", "b"]
+
+
+async def test_a_full_disk_delays_the_start_and_nothing_starts_unmarked(core: AgentCore) -> None:
+    for name in "abc":
+        await core.submit(an_order(name))
+    core.journal.is_full = True
+    core.process("a").end()
+    await core.clock.advance(30)
+    assert core.executor.started == ["a", "b"]
+    core.journal.is_full = False
+    await core.clock.advance(2)
+    assert core.executor.started == ["a", "b", "c"]
 
 
 async def test_an_order_whose_time_has_passed_while_it_waited_never_starts(
@@ -94,220 +116,266 @@ async def test_an_order_whose_time_has_passed_while_it_waited_never_starts(
     assert ended.failure.code == "expired"
 
 
-async def test_a_cancel_asks_and_is_done_when_nothing_is_left(core: AgentCore) -> None:
+async def test_an_order_that_expires_while_the_disk_is_full_never_starts(core: AgentCore) -> None:
+    for name in "abc":
+        await core.submit(an_order(name))
+    core.journal.is_full = True
+    core.process("a").end()
+    await core.clock.advance(70)
+    core.journal.is_full = False
+    await core.clock.advance(2)
+    assert (await outcome(core, "c")).state is State.REJECTED
+    assert "c" not in core.executor.started
+
+
+@pytest.mark.parametrize(
+    ("action", "force"), [(Action.CANCEL, Force.ASK), (Action.KILL, Force.KILL)]
+)
+async def test_a_stop_is_passed_on_and_ends_as_cancelled(
+    core: AgentCore, action: Action, force: Force
+) -> None:
     await core.submit(an_order())
-    core.supervisor.control(C, Action.CANCEL)
+    await core.supervisor.control(C, action)
+    assert core.process().asked == [(State.CANCELLED, force)]
     ended = await outcome(core)
     assert (ended.state, ended.exit) == (State.CANCELLED, Exit(signal="SIGTERM"))
-    assert core.process().impulses == [Impulse.TERMINATE, Impulse.CONTINUE, Impulse.PROBE]
-
-
-async def test_a_cancel_kills_after_its_grace(core: AgentCore) -> None:
-    await core.submit(an_order())
-    core.process().fatal = {Impulse.KILL}
-    core.supervisor.control(C, Action.CANCEL)
-    await core.clock.advance(TERM_GRACE_S - 0.3)
-    assert Impulse.KILL not in core.process().impulses
-    await core.clock.advance(1)
-    assert (await outcome(core)).exit == Exit(signal="SIGKILL")
 
 
 async def test_a_kill_hurries_a_cancel(core: AgentCore) -> None:
     await core.submit(an_order())
-    core.process().fatal = {Impulse.KILL}
-    core.supervisor.control(C, Action.CANCEL)
-    await settle()
-    core.supervisor.control(C, Action.KILL)
-    await core.clock.advance(0.5)
+    core.process().obeys = False
+    await core.supervisor.control(C, Action.CANCEL)
+    core.process().obeys = True
+    await core.supervisor.control(C, Action.KILL)
     assert (await outcome(core)).state is State.CANCELLED
 
 
-async def test_the_first_reason_to_stop_counts(core: AgentCore) -> None:
-    await core.submit(an_order(timeout_s=5))
-    core.process().fatal = {Impulse.KILL}
-    await core.clock.advance(5.1)
-    core.supervisor.control(C, Action.KILL)
-    await core.clock.advance(1)
-    ended = await outcome(core)
-    assert ended.state is State.TIMED_OUT
-    assert ended.failure is not None
-    assert "5 s" in ended.failure.message
-
-
-async def test_a_command_that_ends_in_time_is_not_stopped(core: AgentCore) -> None:
-    await core.submit(an_order(timeout_s=5))
-    core.process().end()
-    assert (await outcome(core)).state is State.EXITED
-    await core.clock.advance(10)
-    assert core.process().impulses == []
-
-
-async def test_a_stop_that_finds_nothing_alive_did_not_end_it(core: AgentCore) -> None:
+async def test_what_outlives_a_kill_is_reported_and_told_with_the_outcome(core: AgentCore) -> None:
     await core.submit(an_order())
-    core.process().alive = ()
-    core.supervisor.control(C, Action.KILL)
-    await settle()
-    core.process().end(Exit(code=0))
-    assert (await outcome(core)).state is State.EXITED
-
-
-@pytest.mark.parametrize(
-    ("denied", "code"), [((7,), "stop_not_permitted"), ((), "stop_incomplete")]
-)
-async def test_what_outlives_a_kill_is_reported_and_waited_for(
-    core: AgentCore, denied: tuple[int, ...], code: str
-) -> None:
-    await core.submit(an_order())
-    core.process().fatal = set()
-    core.process().alive, core.process().denied = (7,), denied
-    core.supervisor.control(C, Action.KILL)
-    await core.clock.advance(KILL_GRACE_S + 1)
-    link = RecordingLink()
+    left = StopFailure("stop_incomplete", "still there", (7,))
+    core.process().failed(left)
     async with asyncio.timeout(10):
+        link = RecordingLink()
+        serving = asyncio.create_task(core.delivery.serve(link, {}))
         while not link.reports:
-            await core.deliver(link)
-            await asyncio.sleep(0.02)  # a state waits some milliseconds for an outcome
-            serving = asyncio.create_task(core.delivery.serve(link, {}))
-            await asyncio.sleep(0.05)
-            serving.cancel()
-            await asyncio.wait({serving})
-    failure = link.reports[-1].stop_failure
-    assert failure is not None
-    assert (link.reports[-1].state, failure.code, failure.pids) == (State.RUNNING, code, (7,))
-    core.process().end(Exit(signal="SIGKILL"))
-    await core.clock.advance(2 * LOOK_LATE_S)
-    assert (await outcome(core)).state is State.CANCELLED
+            await asyncio.sleep(0.005)  # its delay is real
+        serving.cancel()
+        await asyncio.wait({serving})
+    assert (link.reports[-1].state, link.reports[-1].stop_failure) == (State.RUNNING, left)
+    core.process().end(Exit(signal="SIGKILL"), stopped_as=State.CANCELLED, stop_failure=left)
+    assert (await outcome(core)).stop_failure == left
 
 
-async def test_a_control_after_the_end_changes_nothing(core: AgentCore) -> None:
+async def test_a_stop_failure_after_the_end_changes_nothing(core: AgentCore) -> None:
     await core.submit(an_order())
-    core.process().end(keeps_pipes=True)
+    process = core.process()
+    process.end()
     await settle()
-    core.supervisor.control(C, Action.KILL)
-    core.supervisor.control(C, Action.PAUSE)
-    core.supervisor.control(CommandId("unknown"), Action.KILL)
-    core.process().write(b"late")
-    while core.supervisor.running:
-        await asyncio.sleep(0.02)  # the second in which children may still write
-    ended = await outcome(core)
-    assert (ended.state, ended.output.stdout.kept) == (State.EXITED, 4)
-    assert core.process().is_abandoned
-    assert core.process().impulses == []
+    process.failed(StopFailure("stop_incomplete", "still there", (7,)))
+    assert (await outcome(core)).stop_failure is None
+
+
+async def test_a_control_of_what_is_not_here_changes_nothing(core: AgentCore) -> None:
+    await core.supervisor.control(CommandId("unknown"), Action.KILL)
+    await core.supervisor.discard(CommandId("unknown"))
+    assert core.executor.started == []
 
 
 async def test_a_command_is_paused_and_resumed_once_each(core: AgentCore) -> None:
     await core.submit(an_order())
     for action in (Action.RESUME, Action.PAUSE, Action.PAUSE):
-        core.supervisor.control(C, action)
-        await settle()
-    assert await core.journal.state_of(C) is State.PAUSED
-    core.supervisor.control(C, Action.RESUME)
-    await settle()
-    assert await core.journal.state_of(C) is State.RUNNING
-    assert core.process().impulses == [Impulse.PAUSE, Impulse.CONTINUE]
+        await core.supervisor.control(C, action)
+    assert core.state() is State.PAUSED
+    await core.supervisor.control(C, Action.RESUME)
+    assert core.state() is State.RUNNING
+    assert core.process().asked == ["pause", "resume"]
 
 
 async def test_a_pause_that_comes_too_late_is_not_noted(core: AgentCore) -> None:
     await core.submit(an_order())
-    core.process().fatal = {Impulse.PAUSE}
-    core.process().end(keeps_pipes=True)
-    core.supervisor.control(C, Action.PAUSE)
-    core.process().abandon_output()
-    assert (await outcome(core)).state is State.EXITED
+    core.process().shifts = False
+    await core.supervisor.control(C, Action.PAUSE)
+    assert core.state() is State.RUNNING
 
 
-async def test_a_command_that_ends_of_its_pause_is_not_paused(core: AgentCore) -> None:
+async def test_a_command_that_ends_while_it_is_paused_is_not_paused(core: AgentCore) -> None:
     await core.submit(an_order())
     process = core.process()
-    signal = process.signal
 
-    async def end_and_wait(impulse: Impulse) -> Survivors:
-        seen = await signal(impulse)
+    async def end_and_wait() -> bool:
         process.end()
         await settle()
-        return seen
+        return True
 
-    process.signal = end_and_wait  # type: ignore[method-assign]
-    core.supervisor.control(C, Action.PAUSE)
+    process.pause = end_and_wait  # type: ignore[method-assign]
+    await core.supervisor.control(C, Action.PAUSE)
     assert (await outcome(core)).state is State.EXITED
-    assert process.impulses == [Impulse.PAUSE]
 
 
-async def test_a_pause_behind_a_stop_does_nothing(core: AgentCore) -> None:
+async def test_a_control_during_the_start_takes_effect_after_it(core: AgentCore) -> None:
+    core.executor.gate.clear()
     await core.submit(an_order())
-    core.supervisor.control(C, Action.CANCEL)
-    core.supervisor.control(C, Action.PAUSE)
-    assert (await outcome(core)).state is State.CANCELLED
-    assert Impulse.PAUSE not in core.process().impulses
-
-
-async def test_a_journal_that_breaks_at_the_end_is_only_logged(
-    core: AgentCore, caplog: pytest.LogCaptureFixture
-) -> None:
-    await core.submit(an_order())
-
-    async def broken(command_id: CommandId, state: State) -> None:
-        raise OSError("no space")
-
-    core.journal.move = broken  # type: ignore[method-assign]
-    core.process().end()
+    controlling = asyncio.create_task(core.supervisor.control(C, Action.CANCEL))
     await settle()
-    assert core.supervisor.running == 0
-    assert "no space" in caplog.text
+    assert not controlling.done()
+    core.executor.gate.set()
+    await controlling
+    assert (await outcome(core)).state is State.CANCELLED
+
+
+async def test_a_control_of_a_command_that_then_cannot_start_returns(core: AgentCore) -> None:
+    core.executor.gate.clear()
+    core.executor.refusal = SpawnFailed("no shell")
+    await core.submit(an_order())
+    controls = [
+        asyncio.create_task(core.supervisor.control(C, action))
+        for action in (Action.KILL, Action.PAUSE)
+    ]
+    await settle()
+    core.executor.gate.set()
+    await asyncio.gather(*controls)
+    assert (await outcome(core)).state is State.FAILED
 
 
 async def test_a_command_that_waits_is_cancelled_without_a_process(core: AgentCore) -> None:
     for name in "abc":
         await core.submit(an_order(name))
-    core.supervisor.control(CommandId("c"), Action.CANCEL)
+    await core.supervisor.control(C, Action.CANCEL)
     ended = await outcome(core, "c")
     assert (ended.state, ended.started_at) == (State.CANCELLED, None)
-    assert "c" not in core.executor.processes
+    assert core.journal.stored[-1] == "settle c cancelled"
+    assert "c" not in core.executor.started
+
+
+async def test_a_cancel_on_a_full_disk_is_stored_once_there_is_room(core: AgentCore) -> None:
+    for name in "abc":
+        await core.submit(an_order(name))
+    core.journal.is_full = True
+    cancelling = asyncio.create_task(core.supervisor.control(C, Action.CANCEL))
+    await core.clock.advance(5)
+    assert not cancelling.done()
+    core.journal.is_full = False
+    await core.clock.advance(2)
+    await cancelling
+    assert (await outcome(core)).state is State.CANCELLED
 
 
 async def test_a_command_that_waits_cannot_be_paused(core: AgentCore) -> None:
     for name in "abc":
         await core.submit(an_order(name))
     with pytest.raises(InvalidState):
-        core.supervisor.control(CommandId("c"), Action.PAUSE)
+        await core.supervisor.control(C, Action.PAUSE)
 
 
 async def test_a_discarded_command_is_stopped_wherever_it_stands(core: AgentCore) -> None:
     for name in "abc":
         await core.submit(an_order(name))
-    for name in ("a", "c", "unknown"):
-        core.supervisor.discard(CommandId(name))
+    for name in "ac":
+        await core.supervisor.discard(CommandId(name))
     await settle()
     outcomes = await core.outcomes()
     assert {name: outcomes[name].state for name in outcomes} == {
         "a": State.CANCELLED,
         "c": State.CANCELLED,
     }
+    assert outcomes["c"].failure == core.process("a").why
 
 
-async def test_stopping_ends_what_runs_and_rejects_what_waits(core: AgentCore) -> None:
+async def test_stopping_the_commands_ends_what_runs_and_what_waits(core: AgentCore) -> None:
+    for name in "abcd":
+        await core.submit(an_order(name))
+    await core.supervisor.stop_commands()
+    assert ids(core) == ([], [])
+    outcomes = await core.outcomes()
+    assert {outcomes[name].state for name in "abcd"} == {State.CANCELLED}
+    assert {outcomes[name].failure.code for name in "abcd"} == {"stopped_on_host"}  # type: ignore[union-attr]
+    assert core.executor.started == ["a", "b"]
+
+
+async def test_stopping_no_commands_is_done_at_once(core: AgentCore) -> None:
+    await core.supervisor.stop_commands()
+
+
+async def test_stopping_the_commands_waits_until_nothing_of_them_is_left(core: AgentCore) -> None:
+    await core.submit(an_order())
+    core.process().obeys = False
+    stopping = asyncio.create_task(core.supervisor.stop_commands())
+    await settle()
+    assert not stopping.done()
+    core.process().end(Exit(signal="SIGKILL"), stopped_as=State.CANCELLED)
+    await stopping
+    assert ids(core) == ([], [])
+
+
+async def test_a_command_that_gets_its_turn_while_all_are_stopped_is_stopped(
+    core: AgentCore,
+) -> None:
+    for name in "abcd":
+        await core.submit(an_order(name))
+    core.journal.is_full = True  # so that the stop of c waits, and d can get its turn
+    stopping = asyncio.create_task(core.supervisor.stop_commands())
+    await settle()
+    core.process("a").end()
+    await settle()
+    core.journal.is_full = False
+    await core.clock.advance(5)
+    await stopping
+    outcomes = await core.outcomes()
+    assert {outcomes[name].state for name in "bcd"} == {State.CANCELLED}
+    assert ids(core) == ([], [])
+
+
+async def test_stopping_the_agent_leaves_commands_alone_and_starts_nothing(
+    core: AgentCore,
+) -> None:
     for name in "abc":
         await core.submit(an_order(name))
     await core.supervisor.stop()
-    outcomes = await core.outcomes()
-    assert [outcomes[name].state for name in "abc"] == [State.LOST, State.LOST, State.REJECTED]
+    core.process("a").end()
+    await settle()
+    assert core.process("b").asked == []
+    assert core.executor.started == ["a", "b"]
     with pytest.raises(AgentStopping):
         core.supervisor.require_room()
 
 
-async def test_stopping_without_work_is_done_at_once(core: AgentCore) -> None:
-    await core.supervisor.stop()
+async def test_stopping_the_agent_waits_for_what_is_about_to_be_started(core: AgentCore) -> None:
+    core.executor.gate.clear()
+    await core.submit(an_order())
+    stopping = asyncio.create_task(core.supervisor.stop())
+    await settle()
+    assert not stopping.done()
+    core.executor.gate.set()
+    await stopping
+    assert core.executor.started == ["c"]
 
 
-async def test_an_agent_with_too_many_waiting_takes_no_more(
+async def test_an_agent_that_holds_too_many_takes_no_more(
     core: AgentCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "MAX_WAITING", 1)
-    for name in "abc":
-        core.supervisor.require_room()
+    monkeypatch.setattr(supervisor_module, "HELD_MAX", 3)
+    for name in "ab":
         await core.submit(an_order(name))
+    core.supervisor.require_room()
+    core.supervisor.reserve(an_order("c"))
     with pytest.raises(AgentBusy):
         core.supervisor.require_room()
+    core.supervisor.give_back()
+    core.supervisor.require_room()
+
+
+async def test_a_reservation_keeps_the_turn_of_who_made_it() -> None:
+    core = AgentCore(max_concurrent=1)
+    async with asyncio.timeout(20), core.supervisor:
+        assert core.supervisor.reserve(an_order("a")) == RUNNER
+        assert core.supervisor.reserve(an_order("b")) is None
+        core.supervisor.submit(an_order("b"), None)
+        await settle()
+        assert core.executor.started == []
+        core.supervisor.give_back()
+        await settle()
+        assert core.executor.started == ["b"]
+        core.process("b").end()
 
 
 async def test_a_bug_costs_only_its_own_command(core: AgentCore) -> None:
@@ -315,52 +383,56 @@ async def test_a_bug_costs_only_its_own_command(core: AgentCore) -> None:
     await core.submit(an_order("a"))
     core.executor.refusal = None
     await core.submit(an_order("b"))
-    core.process("b").breaks_on_read = True
-    core.process("b").write(b"x")
-    await core.clock.advance(1)
-    outcomes = await core.outcomes()
-    assert (outcomes["a"].state, outcomes["b"].state) == (State.FAILED, State.LOST)
-    assert Impulse.KILL in core.process("b").impulses
+    ended = await outcome(core, "a")
+    assert (ended.state, ended.failure and ended.failure.code) == (State.LOST, "internal_error")
+    assert ids(core) == (["b"], [])
 
 
-async def test_a_stop_during_the_start_takes_effect_after_it(core: AgentCore) -> None:
-    assert await core.journal.accept(an_order(), now=core.clock.now())
-    core.supervisor.submit(an_order())
-    core.supervisor.control(C, Action.PAUSE)  # before there is a process: nothing to pause
-    core.supervisor.control(C, Action.KILL)
-    core.supervisor.control(C, Action.KILL)
-    await core.clock.advance(1)
-    assert (await outcome(core)).state is State.CANCELLED
+async def test_a_bug_after_the_end_leaves_the_end_as_it_was(
+    core: AgentCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await core.submit(an_order())
+
+    def broken(outcome: Outcome) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(core.delivery, "settle", broken)
+    core.process().end()
+    await settle()
+    assert ids(core) == ([], [])
+    assert core.state() is State.EXITED
 
 
-async def test_leaving_kills_what_runs_and_starts_nothing() -> None:
+async def test_leaving_follows_nothing_any_more_and_touches_no_command() -> None:
     core = AgentCore(max_concurrent=1)
-
-    async def live() -> None:
-        async with core.supervisor:
-            await core.submit(an_order("a"))
-            await core.submit(an_order("b"))
-
-    task = asyncio.create_task(live())
-    await core.clock.advance(1)
-    await task
-    assert core.process("a").impulses[0] is Impulse.KILL
-    assert "b" not in core.executor.processes
+    async with asyncio.timeout(20), core.supervisor:
+        await core.submit(an_order("a"))
+        await core.submit(an_order("b"))
+    assert core.process("a").asked == []
+    assert core.executor.started == ["a"]
+    assert not core.process("a").has_ended
 
 
-async def test_being_cancelled_kills_what_runs_even_if_it_resists() -> None:
+async def test_being_cancelled_touches_no_command() -> None:
     core = AgentCore()
 
     async def live() -> None:
         async with core.supervisor:
             await core.submit(an_order())
-            core.process().fatal = set()
             await asyncio.Event().wait()
 
     task = asyncio.create_task(live())
     await settle()
     task.cancel()
-    await core.clock.advance(30)
     await asyncio.wait({task})
     assert task.cancelled()
-    assert Impulse.KILL in core.process().impulses
+    assert core.process().asked == []
+
+
+async def test_an_error_where_the_supervisor_is_open_is_passed_on() -> None:
+    core = AgentCore()
+    with pytest.raises(ZeroDivisionError):
+        async with core.supervisor:
+            await core.submit(an_order())
+            raise ZeroDivisionError
+    assert core.process().asked == []

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from agent.domain.models.output import (
     CHUNK_MAX_BYTES,
     DIGEST_BLOCK_BYTES,
+    START,
     BlockDigest,
+    Chunk,
     Piece,
+    Position,
     Stream,
     Transcript,
     incomplete_tail,
@@ -61,49 +64,56 @@ def test_text_cut_anywhere_is_complete_without_its_tail(text: str, cut: int) -> 
     begun[: len(begun) - incomplete_tail(begun)].decode()
 
 
+def feed(transcript: Transcript, *written: tuple[Stream, bytes]) -> list[Chunk]:
+    """What `written` becomes, the ends of both streams included."""
+    chunks: list[Chunk] = []
+    offsets = dict.fromkeys(Stream, 0)
+    for stream, data in written:
+        chunks += transcript.feed(Piece(stream, offsets[stream], data, AT))
+        offsets[stream] += len(data)
+    for stream in Stream:
+        chunks += transcript.break_off(stream)
+    return chunks
+
+
 @given(st.lists(st.tuples(st.sampled_from(list(Stream)), st.binary(min_size=1, max_size=9))))
 def test_chunks_hold_exactly_what_was_written_in_order(written: list[tuple[Stream, bytes]]) -> None:
-    transcript = Transcript(1 << 30)
-    chunks = [c for stream, data in written for c in transcript.feed(Piece(stream, data), at=AT)]
-    chunks += transcript.finish(at=AT)
-    assert [chunk.seq for chunk in chunks] == list(range(len(chunks)))
+    place = START
+    data = dict.fromkeys(Stream, b"")
+    for chunk in feed(Transcript(START), *written):
+        assert (chunk.seq, chunk.offset) == (place.next_seq, place.bytes_of(chunk.stream))
+        assert chunk.other == place.bytes_of(chunk.stream.other)
+        place = chunk.after
+        data[chunk.stream] += chunk.data
     for stream in Stream:
-        own = [chunk for chunk in chunks if chunk.stream is stream]
-        whole = b"".join(data for wrote, data in written if wrote is stream)
-        assert b"".join(chunk.data for chunk in own) == whole
-        assert [c.offset for c in own] == [
-            sum(len(b.data) for b in own[:i]) for i in range(len(own))
-        ]
+        assert data[stream] == b"".join(part for wrote, part in written if wrote is stream)
+
+
+def test_cutting_goes_on_from_any_place() -> None:
+    chunks = feed(Transcript(Position(7, 100, 50)), (Stream.STDERR, b"e"), (Stream.STDOUT, b"o"))
+    assert [(c.seq, c.offset, c.other) for c in chunks] == [(7, 50, 100), (8, 100, 51)]
 
 
 def test_a_character_in_two_pieces_arrives_in_one_chunk() -> None:
-    transcript = Transcript(100)
-    assert transcript.feed(Piece(Stream.STDOUT, b"\xe2\x82"), at=AT) == []
-    (chunk,) = transcript.feed(Piece(Stream.STDOUT, b"\xac!"), at=AT)
+    (chunk,) = feed(Transcript(START), (Stream.STDOUT, b"\xe2\x82"), (Stream.STDOUT, b"\xac!"))
     assert chunk.data == "€!".encode()
 
 
 def test_half_a_character_at_the_end_is_kept() -> None:
-    transcript = Transcript(100)
-    (first,) = transcript.feed(Piece(Stream.STDERR, b"a\xe2\x82"), at=AT)
-    (rest,) = transcript.finish(at=AT)
+    first, rest = feed(Transcript(START), (Stream.STDERR, b"a\xe2\x82"))
     assert (first.data, rest.data, rest.offset) == (b"a", b"\xe2\x82", 1)
 
 
+def test_half_a_character_at_a_cut_may_be_dropped() -> None:
+    transcript = Transcript(START)
+    transcript.feed(Piece(Stream.STDERR, 0, b"a\xe2\x82", AT))
+    assert transcript.break_off(Stream.STDERR, is_kept=False) == []
+    assert transcript.break_off(Stream.STDERR) == []
+
+
 def test_a_large_piece_is_cut_into_chunks_at_characters() -> None:
-    data = "€".encode() * 200_000
-    chunks = Transcript(1 << 30).feed(Piece(Stream.STDOUT, data), at=AT)
+    chunks = feed(Transcript(START), (Stream.STDOUT, "€".encode() * 200_000))
     assert [len(chunk.data) for chunk in chunks] == [262143, 262143, 75714]
-
-
-def test_beyond_the_bound_bytes_are_counted_and_nothing_follows_the_cut() -> None:
-    transcript = Transcript(5)
-    chunks = transcript.feed(Piece(Stream.STDOUT, "aaa€".encode()), at=AT)
-    chunks += transcript.feed(Piece(Stream.STDERR, b"b"), at=AT)
-    totals = transcript.totals()
-    assert [chunk.data for chunk in chunks] == [b"aaa"]
-    assert (totals.next_seq, totals.stdout.written, totals.stdout.kept) == (1, 6, 3)
-    assert (totals.stderr.written, totals.stderr.kept) == (1, 0)
 
 
 @pytest.mark.parametrize("size", [0, 1, DIGEST_BLOCK_BYTES, DIGEST_BLOCK_BYTES + 1, 3 << 20])
@@ -112,6 +122,16 @@ def test_a_digest_covers_the_digests_of_blocks_however_the_bytes_came(size: int)
     digest = BlockDigest()
     for start in range(0, size, 300_000):
         digest.update(data[start : start + 300_000])
+    assert digest.covered == size
     blocks = [data[at : at + DIGEST_BLOCK_BYTES] for at in range(0, size, DIGEST_BLOCK_BYTES)]
     whole = b"".join(hashlib.sha256(block).digest() for block in blocks)
     assert digest.hexdigest() == hashlib.sha256(whole).hexdigest()
+
+
+def test_a_digest_goes_on_from_complete_blocks() -> None:
+    data = b"x" * (2 * DIGEST_BLOCK_BYTES + 5)
+    whole = BlockDigest()
+    whole.update(data)
+    later = BlockDigest(whole.blocks[:1])
+    later.update(data[DIGEST_BLOCK_BYTES:])
+    assert later.hexdigest() == whole.hexdigest()
