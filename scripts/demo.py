@@ -227,7 +227,9 @@ def _controller(place: Place) -> contextlib.AbstractContextManager[ServiceProces
     return _service("controller", settings, place)
 
 
-def _agent(place: Place, password: str) -> contextlib.AbstractContextManager[ServiceProcess]:
+@contextmanager
+def _agent(place: Place, password: str) -> Iterator[ServiceProcess]:
+    """An agent; at the end its commands and its runner, which outlive it, are ended, too."""
     settings = {
         "CONTROLLER_URL": place.url,
         "DATA_DIR": str(place.folder / "agent"),
@@ -235,7 +237,17 @@ def _agent(place: Place, password: str) -> contextlib.AbstractContextManager[Ser
         "AGENT_USERNAME": AGENT_ACCOUNT,
         "AGENT_PASSWORD": password,
     }
-    return _service("agent", settings, place)
+    try:
+        with _service("agent", settings, place) as service:
+            yield service
+    finally:
+        subprocess.run(  # noqa: S603 - our own console script
+            [BIN / "ogent-agent", "--stop-commands"],
+            env=clean_environment(settings),
+            cwd=place.folder,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
 
 
 def _service(

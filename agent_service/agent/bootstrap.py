@@ -111,6 +111,7 @@ class Core:
     """The agent without its controller: what it has accepted, and who runs that."""
 
     agent_id: AgentId
+    runner: RunnerClient
     time: ControllerTime
     journal: Journal
     delivery: Delivery
@@ -154,6 +155,7 @@ async def open_core(
         await _take_up(journal, supervisor, local)
         yield Core(
             agent_id=AgentId(settings.agent_id) if settings.agent_id else agent_id_in(data_dir),
+            runner=runner,
             time=time,
             journal=journal,
             delivery=delivery,
@@ -206,12 +208,13 @@ def _use_cases(settings: Settings, core: Core) -> UseCases:
 
 
 async def stop_all_commands(settings: Settings, data_dir: Path) -> None:
-    """End every command of an agent that does not run; raises RunnerGone.
+    """End every command of an agent that does not run, and its runner; raises RunnerGone.
 
     How they came out is told to the controller at the agent's next start.
     """
     async with open_core(settings, data_dir, starts_commands=False) as core:
         await core.supervisor.stop_commands()
+        await core.runner.end()
 
 
 @asynccontextmanager

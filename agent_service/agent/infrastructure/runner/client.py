@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 #: For a new runner to listen, and for one that listens to answer.
 START_TIMEOUT_S: Final = 15.0
 ANSWER_TIMEOUT_S: Final = 15.0
+#: For a runner that was told to end, and has nothing to do.
+END_TIMEOUT_S: Final = 15.0
 #: Between two tries to have a runner.
 RETRY_S: Final = 0.5
 #: A log that has grown beyond this begins anew with the next runner.
@@ -72,6 +74,7 @@ class RunnerClient:
         self._listeners: dict[CommandId, JobListener] = {}
         self._link: _Link | None = None
         self._is_ready = asyncio.Event()
+        self._is_wanted = True
         self._process: subprocess.Popen[bytes] | None = None
         self._is_short = False
         self._to_forget: set[CommandId] = set()
@@ -80,11 +83,13 @@ class RunnerClient:
         self.found: dict[str, Facts] = {}
 
     async def keep(self) -> None:
-        """Have a runner, again and again, until cancelled."""
-        while True:
+        """Have a runner, again and again, until cancelled or told to `end` it."""
+        while self._is_wanted:
             try:
                 await self._serve()
             except (RunnerGone, OSError, TimeoutError) as exc:
+                if not self._is_wanted:
+                    return
                 log.error("the runner is not there: %s", exc)
             await asyncio.sleep(RETRY_S)
 
@@ -98,6 +103,15 @@ class RunnerClient:
         if self._link is None:
             raise RunnerGone("the runner has just gone")
         return await self._link.request({"do": do, **facts})
+
+    async def end(self) -> None:
+        """Have the runner end as soon as nothing runs; returns when it is gone."""
+        link = self._link
+        self._is_wanted = False
+        if link is not None:
+            link.tell({"do": "end"})
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await link.closed.wait()
 
     def listen(self, command_id: CommandId, listener: JobListener) -> None:
         """Tell `listener` what happens to the command until it has ended."""

@@ -43,8 +43,9 @@ def main(data_dir: str) -> int:
         os.write(1, b"ready\n")
         _to_null(1)
         runner.serve(listening)
-        os.unlink(f"{home}/{SOCKET}")
-        runner.hand_down()
+        with contextlib.suppress(FileNotFoundError):  # the whole folder may be gone
+            os.unlink(f"{home}/{SOCKET}")
+            runner.hand_down()
     return 0
 
 

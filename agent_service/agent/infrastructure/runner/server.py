@@ -362,6 +362,7 @@ class Runner:
             "resume": self._resume,
             "release": self._release,
             "forget": self._forget,
+            "end": self._end,
         }
         handle = asked.get(facts["do"])
         return handle(facts) if handle is not None else {"code": "unknown"}
@@ -451,6 +452,11 @@ class Runner:
             unlink = (int(facts["unneeded"][0]), int(facts["unneeded"][1]))
             job.recorder.release(*facts["stored"], unlink=unlink)
             self._go_on()
+        return {}
+
+    def _end(self, _facts: dict[str, Any]) -> dict[str, Any]:
+        """End as soon as nothing runs, without waiting for another agent."""
+        self.ask_to_end()
         return {}
 
     def _forget(self, facts: dict[str, Any]) -> dict[str, Any]:
