@@ -112,6 +112,21 @@ async def _rate(once: Once, commands: int, in_flight: int = 16) -> float:
     return commands / (time.perf_counter() - begun)
 
 
+async def fairness(session: aiohttp.ClientSession, stack: Stack) -> dict[str, float]:
+    """The same while another command of the agent prints as fast as it can."""
+    body = {"command": "yes", "wait": 0}
+    async with session.post(f"/agents/{AGENT_ID}/execute", json=body) as answer:
+        path = f"/commands/{(await answer.json())['command_id']}"
+    while not (await _json(session, path))["stdout_bytes"]:
+        await asyncio.sleep(0.01)
+    try:
+        return await line_latency(stack)
+    finally:
+        async with session.post(f"{path}/control", json={"action": "kill"}) as answer:
+            answer.raise_for_status()
+        await _until_idle(session)
+
+
 async def line_latency(stack: Stack) -> dict[str, float]:
     """Milliseconds from a line's writing to the client's Socket.IO handler."""
     delays: list[float] = []
@@ -126,7 +141,11 @@ async def line_latency(stack: Stack) -> dict[str, float]:
         client.on("command_result", lambda _frame: done.set())
         await client.call("execute_command", {"agent_id": AGENT_ID, "command": TICKER})
         await asyncio.wait_for(done.wait(), 60)
-    return {"p50_ms": statistics.median(delays), "p99_ms": percentile(delays, 0.99)}
+    return {
+        "p50_ms": statistics.median(delays),
+        "p99_ms": percentile(delays, 0.99),
+        "max_ms": max(delays),
+    }
 
 
 class _client:  # noqa: N801 - used as a function

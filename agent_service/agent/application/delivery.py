@@ -20,8 +20,8 @@ from agent.domain.models.output import START, Chunk, Position
 log = logging.getLogger(__name__)
 
 #: Bytes that may be sent and not acknowledged: of one command, of all commands of a session.
-COMMAND_WINDOW_BYTES: Final = 4 * 1024 * 1024
-SESSION_WINDOW_BYTES: Final = 8 * 1024 * 1024
+COMMAND_WINDOW_BYTES: Final = 2 * 1024 * 1024
+SESSION_WINDOW_BYTES: Final = 4 * 1024 * 1024
 #: Bytes of output handed to the link before it is given time to send them: what an outcome or a
 #: state of another command may have to wait for.
 BURST_BYTES: Final = 1024 * 1024
