@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from app.application.dispatcher import Dispatcher
 from app.application.event_bus import EventBus
 from app.application.follower import Follower
+from app.application.full_disk import once_there_is_room
 from app.application.handover import Handover
 from app.application.lifecycle import Lifecycle
 from app.application.ports.wakeups import AGENTS_TOPIC, Wakeups, agent_topic, command_topic
@@ -173,7 +174,7 @@ async def _application(
         lifecycle=Lifecycle(),
         room=room,
     )
-    await agents.release_all(at=clock.now())
+    await once_there_is_room(lambda: agents.release_all(at=clock.now()))
     await _first_administrator(settings, use_cases.manage_users)
     return use_cases, wakeups, agent_server, channel
 

@@ -91,7 +91,9 @@ def databases(monkeypatch: pytest.MonkeyPatch) -> list[SqliteDatabase]:
             yield database
 
     monkeypatch.setattr("app.bootstrap.open_sqlite_database", noted)
-    monkeypatch.setattr("app.application.full_disk.FULL_PAUSE_S", 0.05)
+    namespace = "app.presentation.socketio.agent_namespace"
+    monkeypatch.setattr(f"{namespace}.FULL_PAUSE_S", 0.2)
+    monkeypatch.setattr(f"{namespace}.LOOK_FOR_ROOM_S", 0.02)
     return opened
 
 
@@ -120,3 +122,20 @@ async def test_a_disk_that_is_full_in_the_middle_of_output_ends_no_session(
     output = await admin.get(f"/commands/{run.command_id}/output/stdout")
     assert output.content == data * 4
     assert not agent.closed.is_set()
+
+
+async def test_a_full_disk_does_not_hold_up_what_has_room_in_it(
+    databases: list[SqliteDatabase],
+    admin: httpx2.AsyncClient,
+    agent: ProtocolAgent,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.presentation.socketio.agent_namespace.FULL_PAUSE_S", 600)
+    run, other = await taken(admin, agent), await taken(admin, agent)
+    await fill(databases[-1])
+    await run.write(b"0123456789abcdef" * 16 * 1024)
+    ending = asyncio.create_task(run.end())
+    assert (await other.end())["ok"] is True
+    assert (await seen(admin, other.command_id))["state"] == "succeeded"
+    assert not ending.done()
+    ending.cancel()

@@ -18,13 +18,13 @@ from socketio.exceptions import TimeoutError as AcknowledgementTimeout
 
 from app import wire
 from app.application.cancellation import honour_cancellation
-from app.application.full_disk import once_there_is_room
 from app.application.ports.agent_channel import AgentChannel
 from app.application.use_cases import UseCases
 from app.application.use_cases.record_reports import Recorded, Report
 from app.domain.errors import (
     ControllerError,
     StaleSession,
+    StorageFull,
     Throttled,
     Unauthenticated,
     Unavailable,
@@ -59,8 +59,10 @@ CHECK_INTERVAL_S: Final = 3.0
 RECORDING_MAX: Final = 64
 #: Frames of one session that wait for their answers.
 CALLS_MAX: Final = 8192
-#: How often it is looked whether output that waits has room now.
+#: How often it is looked whether output that waits has room now, and how long it waits at least
+#: once the disk was full.
 LOOK_FOR_ROOM_S: Final = 0.5
+FULL_PAUSE_S: Final = 1.0
 #: Pauses between two tries to store that a session is over.
 RELEASE_FIRST_S: Final = 0.5
 RELEASE_MAX_S: Final = 30.0
@@ -82,10 +84,20 @@ class _Connection:
     facts: AgentFacts | None = None
     described: asyncio.Event = field(default_factory=asyncio.Event)
     info_due_at: float = 0.0
+    full_until: float = 0.0
 
     def info_due_in_s(self) -> float:
         """How long until the agent's facts may be stored again."""
         return self.info_due_at - asyncio.get_running_loop().time()
+
+    def try_again(self, frames: list[Waiting]) -> None:
+        """The disk was full: `frames` wait again, and output is not tried for a while."""
+        self.inbox.put_back(frames)
+        self.full_until = asyncio.get_running_loop().time() + FULL_PAUSE_S
+
+    def was_full(self) -> bool:
+        """Whether the disk was full a moment ago."""
+        return asyncio.get_running_loop().time() < self.full_until
 
     def put_info_off(self) -> None:
         """Its facts are being stored: not again before a while."""
@@ -294,40 +306,50 @@ class AgentNamespace:
 
         async def record(command_id: CommandId, frames: list[Waiting]) -> None:
             async with turns:
-                await self._record(session, command_id, frames)
+                await self._record(connection, session, command_id, frames)
 
         while True:
-            frames = await self._storable(connection.inbox)
+            frames = await self._storable(connection)
             by_command: dict[CommandId, list[Waiting]] = {}
             for waiting in frames:
                 by_command.setdefault(waiting.command_id, []).append(waiting)
             # Begun in order, so the store takes them in order and commits them together.
             await asyncio.gather(*(record(found, ws) for found, ws in by_command.items()))
+            if connection.was_full():
+                await asyncio.sleep(LOOK_FOR_ROOM_S)
 
-    async def _storable(self, inbox: Inbox) -> list[Waiting]:
+    async def _storable(self, connection: _Connection) -> list[Waiting]:
         """What waits; output only while there is room, and what follows it only after it."""
         while True:
-            await inbox.arrived()
-            if self._use_cases.room.has_room():
-                return await inbox.take()
-            if frames := inbox.take_without_output():
+            await connection.inbox.arrived()
+            if self._use_cases.room.has_room() and not connection.was_full():
+                return await connection.inbox.take()
+            if frames := connection.inbox.take_without_output():
                 return frames
             await asyncio.sleep(LOOK_FOR_ROOM_S)
 
-    async def _record(self, session: Session, command_id: CommandId, frames: list[Waiting]) -> None:
-        reports = [waiting.report for waiting in frames]
+    async def _record(
+        self,
+        connection: _Connection,
+        session: Session,
+        command_id: CommandId,
+        frames: list[Waiting],
+    ) -> None:
+        unanswered, reports = frames, [waiting.report for waiting in frames]
         try:
-            recorded = await once_there_is_room(
-                lambda: self._use_cases.record_reports(session, command_id, reports)
-            )
+            recorded = await self._use_cases.record_reports(session, command_id, reports)
             for waiting in frames:
                 if waiting.recorded is not None and not waiting.recorded.done():
                     waiting.recorded.set_result(recorded)
+        except StorageFull:  # a session that ended for it would come back and end again
+            unanswered = []
+            connection.try_again(frames)
+            return
         except (Unavailable, StaleSession) as exc:
             log.warning("reports were not stored", agent_id=session.agent_id, reason=exc.message)
             raise
-        finally:  # whatever happened, nobody goes on waiting for it
-            for waiting in frames:
+        finally:  # whatever else happened, nobody goes on waiting for it
+            for waiting in unanswered:
                 if waiting.recorded is not None:
                     waiting.recorded.cancel()
         if recorded.is_different:

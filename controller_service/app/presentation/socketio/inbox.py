@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,7 @@ class Inbox:
         self._bytes = 0
         self._arrived = asyncio.Event()
         self._is_urgent = asyncio.Event()
+        self._is_closed = False
 
     def put(self, waiting: Waiting) -> None:
         """Append; raises InboxFull, and appends nothing, over a bound."""
@@ -79,6 +81,14 @@ class Inbox:
             self._is_urgent.clear()
         return taken
 
+    def put_back(self, frames: Sequence[Waiting]) -> None:
+        """Let frames that could not be stored wait again, before all that came since."""
+        self._frames.extendleft(reversed(frames))
+        self._bytes += sum(waiting.size for waiting in frames)
+        self._arrived.set()
+        if self._is_closed:
+            self.close()
+
     async def _linger(self) -> None:
         if self._is_urgent.is_set():
             return
@@ -90,6 +100,7 @@ class Inbox:
 
     def close(self) -> None:
         """Let everybody who waits for a frame that was never stored know it."""
+        self._is_closed = True
         for waiting in self._frames:
             if waiting.recorded is not None:
                 waiting.recorded.cancel()
