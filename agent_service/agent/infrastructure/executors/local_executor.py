@@ -50,8 +50,9 @@ class LocalExecutor:
     async def start(self, order: Order, place: Place, stop_failed: StopFailed) -> "LocalProcess":
         """Have the runner start the order's process."""
         del place
-        process = LocalProcess(order.id, self._runner, stop_failed)
         wanted = self._wanted(order)
+        await self._runner.ready()  # who listens before would be told that it has vanished
+        process = LocalProcess(order.id, self._runner, stop_failed)
         try:
             answer = await self._runner.request("start", **wanted)
         except RunnerGone:
