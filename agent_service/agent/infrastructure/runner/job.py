@@ -376,7 +376,12 @@ def _start(
     recorder = Recorder(folder, wanted["max_output_bytes"], loop.null, loop.usage)
     job = RunningJob(wanted["id"], folder, recorder, tree, loop)
     with contextlib.suppress(OSError):  # the marks find it, too
-        more = {"pid": child.pid, "started_at": job.started_at_us}
+        root = process_at(child.pid)
+        more = {
+            "pid": child.pid,
+            "root_started": root.started if root else 0,
+            "started_at": job.started_at_us,
+        }
         write_facts(folder, START, facts | more)
     job.begin([read_end for read_end, _ in ends], wanted["timeout_s"])
     return job

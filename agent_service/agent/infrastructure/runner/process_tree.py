@@ -31,7 +31,8 @@ SIGNALS: Final[Mapping[Impulse, int]] = {
     Impulse.CONTINUE: signal.SIGCONT,
     Impulse.PROBE: 0,
 }
-_ENDED: Final = frozenset("ZXx")
+#: The status of a process that has ended, and was or was not reaped.
+ENDED: Final = frozenset("ZXx")
 
 
 class Process:
@@ -84,12 +85,12 @@ class ProcessTree:
             new = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
             found.update(new)
             waiting += new
-        return [processes[pid] for pid in found if processes[pid].status not in _ENDED]
+        return [processes[pid] for pid in found if processes[pid].status not in ENDED]
 
     def _is_own(self, process: Process) -> bool:
         if self.root and self.root in (process.pid, process.session):
             return True
-        if process.status in _ENDED:
+        if process.status in ENDED:
             return False
         if self._limit is not None and self._limit in _contents(process.pid, "limits"):
             return True

@@ -21,7 +21,12 @@ from agent.domain.stopping import Force
 from agent.infrastructure.runner import job as jobs
 from agent.infrastructure.runner.channel import PROTOCOL, Channel, ChannelBroken, peer_uid
 from agent.infrastructure.runner.job import Job, NotStarted, RunningJob
-from agent.infrastructure.runner.process_tree import LIMIT_NUMBERS, ProcessTree, process_at
+from agent.infrastructure.runner.process_tree import (
+    ENDED,
+    LIMIT_NUMBERS,
+    ProcessTree,
+    process_at,
+)
 from agent.infrastructure.runner.recorder import Usage, found_in
 from agent.infrastructure.runner.records import (
     EXIT,
@@ -155,7 +160,9 @@ class Runner:
     def _is_somebody_elses(self, start: dict[str, Any]) -> bool:
         """Whether the runner that started it lives: then this is a copy of its folder."""
         runner = process_at(int(start.get("runner_pid", 0)))
-        return runner is not None and runner.started == start.get("runner_started")
+        if runner is None or runner.status in ENDED:  # dead, though nobody has reaped it
+            return False
+        return runner.started == start.get("runner_started")
 
     def _legacy(self) -> tuple[str, dict[str, None]]:
         """The name and memory of the runner before, where it ended in order; used once."""
@@ -483,9 +490,9 @@ def _limit_number() -> int:
 
 
 def _root(start: dict[str, Any]) -> int:
-    """The first process, where the number is still its own."""
+    """The first process, where the number is still its own: numbers are given again."""
     process = process_at(int(start.get("pid", 0)))
-    is_own = process is not None and process.started >= int(start.get("since", 0))
+    is_own = process is not None and process.started == start.get("root_started")
     return process.pid if process is not None and is_own else 0
 
 
