@@ -31,7 +31,8 @@ SIGNALS: Final[Mapping[Impulse, int]] = {
     Impulse.CONTINUE: signal.SIGCONT,
     Impulse.PROBE: 0,
 }
-_ENDED: Final = frozenset("ZXx")
+#: The status of a process that has ended, and was or was not reaped.
+ENDED: Final = frozenset("ZXx")
 
 
 class Process:
@@ -84,12 +85,12 @@ class ProcessTree:
             new = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
             found.update(new)
             waiting += new
-        return [processes[pid] for pid in found if processes[pid].status not in _ENDED]
+        return [processes[pid] for pid in found if processes[pid].status not in ENDED]
 
     def _is_own(self, process: Process) -> bool:
         if self.root and self.root in (process.pid, process.session):
             return True
-        if process.status in _ENDED:
+        if process.status in ENDED:
             return False
         if self._limit is not None and self._limit in _contents(process.pid, "limits"):
             return True
@@ -105,7 +106,7 @@ def process_at(pid: int) -> Process | None:
 def is_alive(pid: int, started: int) -> bool:
     """Whether the process of that number that began at `started` has not ended."""
     process = process_at(pid)
-    return process is not None and process.started == started and process.status not in _ENDED
+    return process is not None and process.started == started and process.status not in ENDED
 
 
 def _processes() -> Iterator[Process]:

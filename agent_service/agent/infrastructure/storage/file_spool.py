@@ -209,7 +209,14 @@ class _Progress:
             os.close(descriptor)
 
     def _read(self) -> None:
-        data = self._path.read_bytes() if self._path.exists() else b""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            log.error("%s cannot be read: %s", self._path, exc)
+            self.unproven = list(Stream)
+            return
         for part in frames_in(data):
             if isinstance(part, Damage):
                 log.error("%s is damaged: digests end there", self._path)
@@ -355,6 +362,9 @@ class FileRecording:
         try:
             return os.pread(self._opened(name), size, place)
         except FileNotFoundError:
+            return b""
+        except OSError as exc:  # what cannot be read is a gap, and not the agent's end
+            log.error("command %s: %s cannot be read: %s", self._command_id, name, exc)
             return b""
 
     def _opened(self, name: str) -> int:
