@@ -208,6 +208,8 @@ class _Serving:
         while (room := WINDOW - len(self._runs)) and not self._put_off.is_waiting:
             if self._must_read:
                 runs = await self._dispatcher.queued(self._session, self._last, room)
+                if self._put_off.is_waiting:
+                    return  # one was put off meanwhile: what was read comes after it
                 self._must_read = len(runs) == room
             elif self._handed:
                 runs = [self._handed.popleft()]

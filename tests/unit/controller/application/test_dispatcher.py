@@ -16,6 +16,7 @@ from app.domain.errors import MalformedAnswer, StorageFull
 from app.domain.ids import CommandId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
+from app.domain.models.order import QueuedRun
 from app.domain.models.states import Action, State
 from app.infrastructure.repositories.in_memory_command_repository import InMemoryCommandRepository
 from ogent.protocol.codec import unpack
@@ -206,6 +207,43 @@ async def test_nothing_newer_passes_an_order_that_is_put_off(
         ids += [await controller.submit() for _ in range(2)]
         again = [await controller.channel.next() for _ in ids[1:]]
         assert [command_of(sent) for sent in again] == ids[1:]
+
+
+class SlowStore(InMemoryCommandRepository):
+    """A store whose reads of orders wait while a test does not let them."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+
+    async def queued_runs(self, *arguments: Any, **options: Any) -> list[QueuedRun]:
+        runs = await super().queued_runs(*arguments, **options)
+        await self.may_read.wait()
+        return runs
+
+
+async def test_what_was_being_read_when_one_was_put_off_does_not_pass_it(
+    soon: None,
+) -> None:
+    controller = InMemoryController(SlowStore)
+    store = controller.commands
+    assert isinstance(store, SlowStore)
+    session = await controller.register()
+    async with served(controller, session):
+        first = await controller.submit()
+        sent = await controller.channel.next()
+        store.may_read.clear()
+        newer = a_command(id=CommandId(controller.new_id()))
+        await store.add(newer, SEALED)
+        controller.wakeups.notify(agent_topic(WEB))
+        await settled(lambda: True)
+        sent.put_off()
+        await settled(lambda: True)
+        store.may_read.set()
+        again = await controller.channel.next()
+        assert command_of(again) == first
+        assert (await controller.channel.next()).sealed == SEALED
 
 
 async def test_what_is_under_way_is_not_sent_twice_when_another_is_put_off(
