@@ -53,7 +53,7 @@ class JobListener(Protocol):
         ...
 
     def vanished(self) -> None:
-        """A new runner has taken the place of the one that had it, and finds nothing of it."""
+        """A new runner has taken the place of the one before, and has nothing of it (yet)."""
         ...
 
 
@@ -150,8 +150,7 @@ class RunnerClient:
         by_id = {str(job["id"]): job for job in self.found.values()}
         for command_id, listener in list(self._listeners.items()):
             job = by_id.get(command_id)
-            if job is None:
-                self._listeners.pop(command_id)
+            if job is None:  # it goes on listening: it may be about to be started here
                 listener.vanished()
             elif job["end"] is not None:
                 self._ended(command_id, job["end"])
