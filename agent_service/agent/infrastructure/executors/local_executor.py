@@ -196,8 +196,9 @@ class LocalProcess:
         while not self._ending.done():
             try:
                 answer = await self._runner.request(do, id=self._command_id, **facts)
-            except RunnerGone:
-                continue  # the next runner ends the command, or is asked
+            except RunnerGone:  # the next runner ends the command, or is asked
+                await asyncio.sleep(0)  # who looks after the runner has to notice first
+                continue
             return bool(answer.get("has_happened", True))
         return False
 
