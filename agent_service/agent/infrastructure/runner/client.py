@@ -157,8 +157,7 @@ class RunnerClient:
             try:
                 await link.closed.wait()
             finally:
-                self._is_ready.clear()
-                self._link = None
+                self._part()
         raise RunnerGone("the connection to it has ended")
 
     def _catch_up(self) -> None:
@@ -181,6 +180,11 @@ class RunnerClient:
         listener = self._listeners.pop(command_id, None)
         if listener is not None:
             listener.ended(end)
+
+    def _part(self) -> None:
+        """The runner is gone: from now on everybody waits for the next."""
+        self._is_ready.clear()
+        self._link = None
 
     def _hear(self, news: Facts) -> None:
         command_id = CommandId(news["id"])
@@ -216,7 +220,7 @@ class RunnerClient:
     async def _connect(self) -> "_Link":
         with _short_path(self._data_dir / "runner") as folder:
             _, link = await asyncio.get_running_loop().create_unix_connection(
-                lambda: _Link(self._hear), f"{folder}/{SOCKET}"
+                lambda: _Link(self._hear, self._part), f"{folder}/{SOCKET}"
             )
         return link
 
@@ -261,9 +265,10 @@ class RunnerClient:
 class _Link(asyncio.Protocol):
     """One connection: answers find those who asked, everything else is news."""
 
-    def __init__(self, hear: Callable[[Facts], None]) -> None:
+    def __init__(self, hear: Callable[[Facts], None], part: Callable[[], None]) -> None:
         self.closed = asyncio.Event()
         self._hear = hear
+        self._part = part
         self._numbers = itertools.count()
         self._asked: dict[str, asyncio.Future[Facts]] = {}
         self._in = bytearray()
@@ -277,6 +282,7 @@ class _Link(asyncio.Protocol):
         """It is over: nobody waits any longer."""
         del exc
         self.closed.set()
+        self._part()
         for future in self._asked.values():
             if not future.done():
                 future.set_exception(RunnerGone("the runner has gone"))
