@@ -60,13 +60,8 @@ class LocalExecutor:
         return process
 
     async def _start(self, order: Order, wanted: Facts, process: "LocalProcess") -> None:
-        try:
-            answer = await self._runner.request("start", **wanted)
-        except RunnerGone:
-            await self._runner.ready()
-            if not self._take(order, process):
-                text = "the agent's runner died before it had started the command"
-                raise CannotStart(text) from None
+        answer = await self._asked_to_start(order, wanted, process)
+        if answer is None:
             return
         code = answer.get("code")
         if code == "started_before":
@@ -74,6 +69,22 @@ class LocalExecutor:
         if code is not None:
             raise SpawnFailed(answer["message"])
         process.begin(from_micros(answer["started_at"]))
+
+    async def _asked_to_start(
+        self, order: Order, wanted: Facts, process: "LocalProcess"
+    ) -> Facts | None:
+        """The runner's answer; None where a dead one had started it, as the next one found."""
+        while True:
+            await self._runner.ready()
+            keeper = self._runner.runner_id
+            try:
+                return await self._runner.request("start", **wanted)
+            except RunnerGone:
+                await self._runner.ready()
+            if self._take(order, process):
+                return None
+            if self._runner.runner_id != keeper:  # else it ended in order, and remembers all
+                raise CannotStart("the agent's runner died before it had started the command")
 
     async def take_over(self, order: Order, keeper: str, stop_failed: StopFailed) -> "LocalProcess":
         """The process that an earlier agent had the runner start."""
