@@ -22,10 +22,12 @@ from agent.infrastructure.runner.records import (
     index_name,
     pack_index,
     segment_name,
+    unpack_index,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
 
 #: What is moved at once; a record of the index covers no more.
@@ -147,7 +149,8 @@ class Recorder:
             if after > before:
                 self.released[stream] = after
                 self._usage.held -= after - before
-            while (self._first[stream] + 1) * SEGMENT_BYTES <= unlink[stream]:
+            needless = min(unlink[stream], self.kept[stream])
+            while (self._first[stream] + 1) * SEGMENT_BYTES <= needless:
                 self._remove(segment_name(stream, self._first[stream]))
                 self._first[stream] += 1
         while self._index_ends and all(
@@ -227,13 +230,32 @@ def found_in(folder: str, usage: Usage) -> Recorder:
     for name in os.listdir(folder):
         if matched := _SEGMENT.fullmatch(name):
             numbers[matched[1]].append(int(matched[2]))
+    ends = _ends_in(f"{folder}/{index_name(part)}" for part in numbers["index"])
     for stream, name in enumerate(STREAMS):
+        end = ends[stream]
         if numbers[name]:
-            last = max(numbers[name])
+            first, last = min(numbers[name]), max(numbers[name])
             size = os.stat(f"{folder}/{segment_name(stream, last)}").st_size
-            recorder.kept[stream] = last * SEGMENT_BYTES + size
-            recorder._first[stream] = min(numbers[name])
-            recorder.released[stream] = recorder._first[stream] * SEGMENT_BYTES
+            end = max(end, last * SEGMENT_BYTES + size)
+        else:  # all of it was taken, up to the end of a file
+            first = -(-end // SEGMENT_BYTES)
+        recorder.kept[stream] = end
+        recorder._first[stream] = first
+        recorder.released[stream] = min(first * SEGMENT_BYTES, end)
     recorder.written = list(recorder.kept)
     usage.held += recorder.held
     return recorder
+
+
+def _ends_in(indexes: Iterable[str]) -> list[int]:
+    """Up to where the parts of an index have recorded each stream."""
+    ends = [0, 0]
+    for path in indexes:
+        with open(path, "rb") as file:
+            raw = file.read()
+        for at in range(0, len(raw) - INDEX_RECORD.size + 1, INDEX_RECORD.size):
+            record = unpack_index(raw[at : at + INDEX_RECORD.size])
+            if record is not None:
+                stream, length, offset, _, _ = record
+                ends[stream] = max(ends[stream], offset + length)
+    return ends
