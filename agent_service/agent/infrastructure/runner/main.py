@@ -38,7 +38,8 @@ def main(data_dir: str) -> int:
         # Handled, not ignored: what is ignored here would be ignored by every command.
         signal.signal(number, lambda *_: runner.ask_to_end())
     with _listening(home) as listening:
-        _write(f"{home}/{PID}", f"{os.getpid()}\n")
+        with contextlib.suppress(OSError):  # for people; a full disk is no reason not to run
+            _write(f"{home}/{PID}", f"{os.getpid()}\n")
         runner.take_over()
         os.write(1, b"ready\n")
         _to_null(1)

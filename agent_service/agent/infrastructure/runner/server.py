@@ -13,7 +13,6 @@ import re
 import selectors
 import signal
 import socket
-import sys
 import time
 import traceback
 
@@ -61,6 +60,17 @@ RETRY_S: Final = 1.0
 #: How much of an abandoned pipe is thrown away at once, and how often.
 _DRAIN_BYTES: Final = 256 * 1024
 _DRAIN_PAUSE_S: Final = 0.01
+
+#: What a peer's words can bring about that mean nothing, or are too deep, too large, too few.
+_SENSELESS: Final = (
+    ChannelBroken,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 SOCKET: Final = "runner.sock"
 LEGACY: Final = "ended"
@@ -330,7 +340,7 @@ class Runner:
                     answer = self._answer(channel, facts)
                     if "n" in facts:  # else nobody waits for it
                         self._reply(channel, {"is": "answer", "id": str(facts["n"]), **answer})
-        except (ChannelBroken, KeyError, TypeError, ValueError) as exc:
+        except _SENSELESS as exc:
             self._drop(channel, exc)
 
     def _send(self, channel: Channel, facts: dict[str, Any]) -> None:
@@ -532,9 +542,10 @@ def _children() -> list[int]:
 
 
 def _log(text: str) -> None:
+    """Say it where there is room: the log lies on the disk that may be full."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    sys.stderr.write(f"{stamp} {text}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, f"{stamp} {text}\n".encode("utf-8", "backslashreplace"))
 
 
 def _noticed(_number: int, _frame: object) -> None:
