@@ -27,7 +27,7 @@ from agent.infrastructure.runner.records import (
 )
 
 #: For one event to happen; only a broken runner needs it.
-DEADLINE_S = 30.0
+DEADLINE_S = 20.0
 MAIN = Path(runner_main.__file__)
 LENGTH = struct.Struct("<I")
 
@@ -89,7 +89,11 @@ class RunnerProcess:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(DEADLINE_S)
             connect(connection, self.data_dir)
-            yield Talk(connection)
+            talk = Talk(connection)
+            try:
+                yield talk
+            finally:
+                talk.close()
 
 
 def connect(connection: socket.socket, data_dir: Path) -> None:
