@@ -25,6 +25,7 @@ from agent.infrastructure.storage.file_spool import FileSpool
 from tests.fakes.agent_ports import LOCAL, C, an_order, settle
 from tests.fakes.runner_process import (
     RunnerProcess,
+    commands_in,
     end_everything,
     is_alive,
     kill_runner,
@@ -146,7 +147,7 @@ async def test_a_command_that_cannot_start_says_why_and_nothing_is_left(
 ) -> None:
     with pytest.raises(SpawnFailed, match=word):
         await here.executor.start(an_order(**fields), LOCAL, here.failures.append)
-    assert not (here.data_dir / "spool" / "c").exists()
+    assert not list((here.data_dir / "spool").glob("c.*"))
 
 
 async def test_the_input_is_given_and_ends(here: Here) -> None:
@@ -427,6 +428,6 @@ async def test_what_a_runner_left_and_nobody_knows_is_ended_and_forgotten(data_d
         await (await first.start("exit 0", "known")).wait()
     async with an_agent(data_dir) as second:
         await second.executor.discard_strays([CommandId("known")])
-        while set(os.listdir(data_dir / "spool")) != {"known"}:
+        while commands_in(data_dir) != {"known"}:
             await asyncio.sleep(0.01)  # nothing tells of the end of what nobody knows
     assert not any(is_alive(pid) for pid in pids)

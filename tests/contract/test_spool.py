@@ -190,7 +190,7 @@ def files(tmp_path: Path) -> Iterator[FileHome]:
 
 
 def names(home: FileHome) -> list[str]:
-    return sorted(path.name for path in home.path().iterdir())
+    return sorted(path.name.partition(".")[2] for path in home.folder.glob("c.*"))
 
 
 def test_files_that_nobody_needs_are_told_to_go(files: FileHome) -> None:
@@ -209,11 +209,11 @@ def test_digests_that_a_full_disk_does_not_take_keep_nothing_and_are_written_lat
 ) -> None:
     files.write(some_bytes(2 * MIB + 5))
     chunks = taken(files.spool)
-    (files.path() / "progress").mkdir()  # nothing can be written there
+    files.path("progress").mkdir()  # nothing can be written there
     files.spool.acknowledge(C, chunks[-1].after)
     assert files.told[-1][1].stdout == 2 * MIB  # else a full disk would never have room again
     assert "is tried again" in caplog.text
-    (files.path() / "progress").rmdir()
+    files.path("progress").rmdir()
     files.spool.acknowledge(C, chunks[-1].after)
     assert files.told[-1][1].stdout == 2 * MIB
     files.reopen()
@@ -231,16 +231,17 @@ def test_forgetting_a_command_is_told_to_who_owns_the_folder(files: FileHome) ->
 
 @pytest.mark.parametrize("name", ["../evil", "a/b", "", "x" * 200, "ü", "."])
 def test_no_id_of_a_command_leads_out_of_the_spool(files: FileHome, name: str) -> None:
-    folder = files.path(CommandId(name))
-    assert folder.parent == files.folder
-    assert folder.name.isascii() and 0 < len(folder.name) <= 64 and "." not in folder.name
+    path = files.path("facts", CommandId(name))
+    stem = path.name.removesuffix(".facts")
+    assert path.parent == files.folder
+    assert stem.isascii() and 0 < len(stem) <= 64 and "." not in stem
 
 
 def test_times_are_those_at_which_it_came(files: FileHome) -> None:
     files.write(b"c")
     (chunk,) = taken(files.spool)
     assert chunk.at.tzinfo is not None
-    assert abs(chunk.at.timestamp() - (files.path() / "stdout-00000000").stat().st_mtime) < 5
+    assert abs(chunk.at.timestamp() - files.path("stdout-00000000").stat().st_mtime) < 5
 
 
 def test_beyond_the_bound_output_is_counted_and_not_kept(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_beyond_the_bound_output_is_counted_and_not_kept(tmp_path: Path) -> None
 def test_a_file_that_cannot_be_read_is_a_gap(files: FileHome) -> None:
     out = some_bytes(2 * MIB + 5)
     files.write(out)
-    segment = files.path() / "stdout-00000001"
+    segment = files.path("stdout-00000001")
     segment.unlink()
     segment.mkdir()  # opening it works, reading fails
     files.spool.finish(C, files.written())
@@ -269,7 +270,7 @@ def test_a_file_that_cannot_be_read_is_a_gap(files: FileHome) -> None:
 
 def test_an_index_that_cannot_be_read_costs_what_it_covers(files: FileHome) -> None:
     files.write(b"abc")
-    index = files.path() / "index-00000000"
+    index = files.path("index-00000000")
     index.unlink()
     index.mkdir()
     files.spool.finish(C, files.written())
@@ -279,7 +280,7 @@ def test_an_index_that_cannot_be_read_costs_what_it_covers(files: FileHome) -> N
 
 def test_a_progress_file_that_cannot_be_read_costs_the_proof(files: FileHome) -> None:
     files.write(b"abc")
-    (files.path() / "progress").mkdir()
+    files.path("progress").mkdir()
     files.spool.finish(C, files.written())
     assert data_of(taken(files.spool)) == b"abc"
     assert files.spool.totals(C).stdout.digest == ""

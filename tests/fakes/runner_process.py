@@ -157,7 +157,7 @@ class Talk:
         """Ask for a command to be started; the answer."""
         wanted = {
             "id": command_id,
-            "folder": command_id,
+            "name": command_id,
             "command": command,
             "cwd": "/",
             "env": {"PATH": os.environ["PATH"]},
@@ -191,15 +191,15 @@ class Talk:
 # --- what lies on the disk --------------------------------------------------------------------
 
 
-def stored(data_dir: Path, folder: str, stream: str = "stdout") -> bytes:
+def stored(data_dir: Path, name: str, stream: str = "stdout") -> bytes:
     """All bytes that are stored of a stream."""
-    parts = sorted((data_dir / "spool" / folder).glob(f"{stream}-*"))
+    parts = sorted((data_dir / "spool").glob(f"{name}.{stream}-*"))
     return b"".join(part.read_bytes() for part in parts)
 
 
-def indexed(data_dir: Path, folder: str) -> list[tuple[int, int, int, int, int]]:
+def indexed(data_dir: Path, name: str) -> list[tuple[int, int, int, int, int]]:
     """Every record of a command's index; each must be whole."""
-    parts = sorted((data_dir / "spool" / folder).glob("index-*"))
+    parts = sorted((data_dir / "spool").glob(f"{name}.index-*"))
     raw = b"".join(part.read_bytes() for part in parts)
     records = [
         unpack_index(raw[at : at + INDEX_RECORD.size])
@@ -209,21 +209,30 @@ def indexed(data_dir: Path, folder: str) -> list[tuple[int, int, int, int, int]]
     return [record for record in records if record is not None]
 
 
-def check_index(data_dir: Path, folder: str) -> None:
+def check_index(data_dir: Path, name: str) -> None:
     """The index covers every stored byte once, in order, with its checksum."""
-    streams = [stored(data_dir, folder), stored(data_dir, folder, "stderr")]
+    streams = [stored(data_dir, name), stored(data_dir, name, "stderr")]
     ends = [0, 0]
-    for stream, length, offset, _, crc in indexed(data_dir, folder):
+    for stream, length, offset, _, crc in indexed(data_dir, name):
         assert offset == ends[stream]
         ends[stream] += length
         assert zlib.crc32(streams[stream][offset : ends[stream]]) == crc
     assert ends == [len(data) for data in streams]
 
 
-def facts_in(path: Path) -> Facts:
-    """The last framed fact of a file."""
-    whole = [part for part in frames_in(path.read_bytes()) if not isinstance(part, Damage)]
-    return from_json(whole[-1])
+def facts_of(data_dir: Path, name: str) -> Facts:
+    """All framed facts of a command, later ones over earlier ones."""
+    facts: Facts = {}
+    for part in frames_in((data_dir / "spool" / f"{name}.facts").read_bytes()):
+        if not isinstance(part, Damage):
+            facts |= from_json(part)
+    return facts
+
+
+def commands_in(data_dir: Path) -> set[str]:
+    """The commands of which something lies in the spool."""
+    names = {path.name.partition(".")[0] for path in (data_dir / "spool").iterdir()}
+    return {name for name in names if not name.startswith("+")}
 
 
 # --- the end ----------------------------------------------------------------------------------
@@ -252,9 +261,9 @@ def kill_runner(data_dir: Path) -> None:
 def end_everything(data_dir: Path) -> None:
     """Kill the runner of a folder, and every process of the commands that it had."""
     kill_runner(data_dir)
-    for folder in (data_dir / "spool").glob("*"):
-        with suppress(OSError, IndexError, ValueError):
-            start = facts_in(folder / "start")
+    for name in commands_in(data_dir):
+        with suppress(OSError, KeyError, ValueError):
+            start = facts_of(data_dir, name)["start"]
             tree = ProcessTree(
                 0, int(start["since"]), start["command_id"], int(start.get("limit_number", 0))
             )

@@ -10,8 +10,9 @@ from agent.application.ports.spool import Spool
 from agent.domain.ids import CommandId
 from agent.domain.models.output import Counts, Piece, Stream
 from agent.domain.models.transmission import Written
-from agent.infrastructure.runner.recorder import Recorder, Usage, pipe_for_output
-from agent.infrastructure.storage.file_spool import FileSpool, folder_name
+from agent.infrastructure.runner.recorder import Recorder, pipe_for_output
+from agent.infrastructure.runner.spool_files import SpoolFiles
+from agent.infrastructure.storage.file_spool import FileSpool, file_stem
 from agent.infrastructure.storage.in_memory_spool import InMemoryRecording, InMemorySpool
 from tests.fakes.agent_ports import NOW, C
 
@@ -73,7 +74,7 @@ class FileHome:
 
     def __init__(self, folder: Path, max_bytes: int = 1 << 30) -> None:
         self.folder = folder
-        self.usage = Usage()
+        self.usage = SpoolFiles(str(folder))
         self.told: list[tuple[Counts, Counts]] = []
         self.forgotten: list[CommandId] = []
         self._max_bytes = max_bytes
@@ -82,14 +83,13 @@ class FileHome:
         self._pipes: dict[CommandId, list[tuple[int, int]]] = {}
         self.spool = FileSpool(folder, self)
 
-    def path(self, command_id: CommandId = C) -> Path:
-        return self.folder / folder_name(command_id)
+    def path(self, name: str, command_id: CommandId = C) -> Path:
+        return self.folder / f"{file_stem(command_id)}.{name}"
 
     def recorder(self, command_id: CommandId = C) -> Recorder:
         if command_id not in self._recorders:
-            self.path(command_id).mkdir(parents=True)
             self._recorders[command_id] = Recorder(
-                str(self.path(command_id)), self._max_bytes, self._null, self.usage
+                str(self.folder / file_stem(command_id)), self._max_bytes, self._null, self.usage
             )
             self._pipes[command_id] = [pipe_for_output(), pipe_for_output()]
         return self._recorders[command_id]

@@ -260,7 +260,8 @@ TestInterleavings.settings = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-import collections, atexit
+import atexit
+import collections
 
 STATS = collections.Counter()
 

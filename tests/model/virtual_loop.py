@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar, Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 #: Handles that one call of `run` may take: more means that something turns in circles.

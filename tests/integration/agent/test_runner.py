@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.infrastructure.runner.records import frame, to_json
 from agent.infrastructure.runner.server import CONNECTIONS_MAX, IDLE_S
 from tests.fakes.runner_process import (
     LENGTH,
     RunnerProcess,
     Talk,
     check_index,
+    commands_in,
     connect,
     end_everything,
-    facts_in,
+    facts_of,
     is_alive,
     stored,
     wait_until,
@@ -66,8 +68,8 @@ def tree(talk: Talk, data_dir: Path, script: str, lines: int, **changes: object)
 
 
 def written_down(data_dir: Path, command_id: str = "c") -> bool:
-    path = data_dir / "spool" / command_id / "exit"
-    return path.exists() and path.stat().st_size > 0
+    path = data_dir / "spool" / f"{command_id}.facts"
+    return path.exists() and "end" in facts_of(data_dir, command_id)
 
 
 def connected(data_dir: Path) -> socket.socket:
@@ -102,7 +104,7 @@ def test_how_a_command_ended_is_told(
 
 def test_the_end_is_written_down_before_it_is_told(talk: Talk, data_dir: Path) -> None:
     end = talk.run("c", "exit 7")
-    assert facts_in(data_dir / "spool" / "c" / "exit") == end
+    assert facts_of(data_dir, "c")["end"] == end
 
 
 def test_the_end_of_a_command_that_was_told_to_nobody_is_told_to_who_comes(
@@ -122,7 +124,7 @@ def test_what_cannot_be_started_leaves_nothing_and_is_not_started_later(
     answer = talk.start("c", "true", cwd="/does/not/exist")
     assert answer["code"] == "spawn_failed"
     assert "does not exist" in answer["message"] or "No such file" in answer["message"]
-    assert os.listdir(data_dir / "spool") == []
+    assert commands_in(data_dir) == set()
     assert talk.start("c", "true")["code"] == "started_before"
 
 
@@ -134,12 +136,12 @@ def test_a_command_is_started_once_whatever_is_left_of_it(talk: Talk) -> None:
     assert talk.job("c") is None
 
 
-@pytest.mark.parametrize("folder", ["../x", "a/b", "", ".", "x" * 81])
-def test_no_folder_outside_the_spool_is_made(
-    runner: RunnerProcess, data_dir: Path, folder: str
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".", "x" * 81])
+def test_no_file_outside_the_spool_is_made(
+    runner: RunnerProcess, data_dir: Path, name: str
 ) -> None:
     with runner.talk() as talk, pytest.raises((EOFError, ConnectionResetError)):
-        talk.start("c", "true", folder=folder)
+        talk.start("c", "true", name=name)
     assert os.listdir(data_dir / "spool") == []
     with runner.talk() as talk:
         assert talk.run("d", "exit 3")["code"] == 3
@@ -184,7 +186,7 @@ def test_output_over_many_segments_is_as_it_was_written(
     written = (tmp_path / "copy").read_bytes()
     assert stored(data_dir, "c") == written
     assert end["written"] == end["kept"] == [len(written), 3]
-    assert len(list((data_dir / "spool" / "c").glob("stdout-*"))) == 6
+    assert len(list((data_dir / "spool").glob("c.stdout-*"))) == 6
     check_index(data_dir, "c")
 
 
@@ -233,15 +235,14 @@ def test_an_agent_with_a_larger_bound_sets_a_waiting_command_going(
 def test_segments_that_nobody_needs_are_deleted(talk: Talk, data_dir: Path) -> None:
     talk.run("c", "head -c 4000000 /dev/zero")
     talk.request("release", id="c", stored=[4_000_000, 0], unneeded=[2 * MIB + 5, 0])
-    folder = data_dir / "spool" / "c"
-    assert sorted(path.name for path in folder.glob("stdout-*")) == [
-        "stdout-00000002", "stdout-00000003",
+    assert sorted(path.name for path in (data_dir / "spool").glob("c.stdout-*")) == [
+        "c.stdout-00000002", "c.stdout-00000003",
     ]  # fmt: skip
     for _ in range(2):
         talk.request("release", id="c", stored=[4_000_000, 0], unneeded=[1 << 62, 1 << 62])
     assert talk.job("c")["released"] == [4_000_000, 0]  # type: ignore[index]
     talk.request("forget", id="c")
-    assert not folder.exists()
+    assert commands_in(data_dir) == set()
 
 
 def test_a_command_that_runs_is_not_forgotten(talk: Talk, data_dir: Path) -> None:
@@ -289,17 +290,15 @@ def test_a_full_disk_makes_the_command_wait_and_loses_nothing(small_disk: Path) 
     runner.kill()
 
 
-def test_an_end_that_the_disk_does_not_take_is_told_once_it_is_written(small_disk: Path) -> None:
+def test_an_end_finds_room_on_a_full_disk_beside_the_beginning(small_disk: Path) -> None:
     data_dir, ballast = small_disk / "data", small_disk / "ballast"
     runner = RunnerProcess(data_dir)
     with runner.talk() as talk:
         talk.start("c", "sleep 1000")
         fill(ballast)
         talk.stop("c", force=1)
-        talk.hear("short_of_space", "c")
-        assert talk.job("c")["state"] == "running"  # type: ignore[index]
-        ballast.unlink()
         assert talk.end_of("c")["ended_as"] == "cancelled"
+        assert facts_of(data_dir, "c")["end"]["ended_as"] == "cancelled"
     runner.kill()
 
 
@@ -376,7 +375,7 @@ def test_a_deadline_holds_although_no_agent_is_there(runner: RunnerProcess, data
     with runner.talk() as talk:
         pids = tree(talk, data_dir, TREE + "wait", 4, timeout_s=0.8)
     wait_until(lambda: written_down(data_dir))
-    end = facts_in(data_dir / "spool" / "c" / "exit")
+    end = facts_of(data_dir, "c")["end"]
     assert (end["ended_as"], end["failure"]["code"]) == ("timed_out", "timed_out")
     assert not any(is_alive(pid) for pid in pids)
 
@@ -537,8 +536,8 @@ def test_a_number_that_was_given_to_another_process_is_not_the_commands(
     runner.kill()
     end_everything(data_dir)
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    start = data_dir / "spool" / "c" / "start"
-    start.write_bytes(_with_pid(start, bystander.pid))
+    facts = facts_of(data_dir, "c") | {"pid": bystander.pid}
+    (data_dir / "spool" / "c.facts").write_bytes(frame(to_json(facts)))
     after = RunnerProcess(data_dir)
     with after.talk() as talk:
         assert (talk.welcome["jobs"][0]["end"] or talk.end_of("c"))["ended_as"] == "lost"
@@ -546,12 +545,6 @@ def test_a_number_that_was_given_to_another_process_is_not_the_commands(
     bystander.kill()
     bystander.wait()
     after.kill()
-
-
-def _with_pid(start: Path, pid: int) -> bytes:
-    from agent.infrastructure.runner.records import frame, to_json
-
-    return frame(to_json({**facts_in(start), "pid": pid}))
 
 
 def test_a_copied_folder_kills_nothing_of_the_original(
@@ -571,14 +564,14 @@ def test_a_copied_folder_kills_nothing_of_the_original(
         talk.end_of("c")
 
 
-def test_a_folder_that_was_begun_and_not_written_is_cleared_away(data_dir: Path) -> None:
-    (data_dir / "spool" / "c").mkdir(parents=True)
-    (data_dir / "spool" / "c" / "start").touch()
+def test_files_that_were_begun_and_not_written_are_cleared_away(data_dir: Path) -> None:
+    (data_dir / "spool").mkdir(parents=True)
+    (data_dir / "spool" / "c.facts").touch()
     (data_dir / "spool" / "a file").touch()
     runner = RunnerProcess(data_dir)
     with runner.talk() as talk:
         assert talk.welcome["jobs"] == []
-    assert not (data_dir / "spool" / "c").exists()
+    assert not (data_dir / "spool" / "c.facts").exists()
     runner.kill()
 
 

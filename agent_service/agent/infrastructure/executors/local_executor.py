@@ -20,7 +20,7 @@ from agent.domain.models.transmission import Written
 from agent.domain.stopping import Force
 from agent.infrastructure.executors.accounts import Account
 from agent.infrastructure.runner.client import Facts, RunnerClient, RunnerGone
-from agent.infrastructure.storage.file_spool import folder_name
+from agent.infrastructure.storage.file_spool import file_stem
 from agent.infrastructure.storage.journal_records import from_micros
 
 log = logging.getLogger(__name__)
@@ -100,9 +100,9 @@ class LocalExecutor:
     async def discard_strays(self, known: Collection[CommandId]) -> None:
         """End and forget what the runner has and nobody knows of any more."""
         await self._runner.ready()
-        folders = {folder_name(command_id) for command_id in known}
-        for folder, job in list(self._runner.found.items()):  # forgetting one removes it
-            if folder in folders:
+        stems = {file_stem(command_id) for command_id in known}
+        for stem, job in list(self._runner.found.items()):  # forgetting one removes it
+            if stem in stems:
                 continue
             log.warning("command %s is not in the journal: it is ended and forgotten", job["id"])
             stray = _Stray(CommandId(job["id"]), self._runner)
@@ -116,7 +116,7 @@ class LocalExecutor:
                 )
 
     def _take(self, order: Order, process: "LocalProcess") -> bool:
-        job = self._runner.found.get(folder_name(order.id))
+        job = self._runner.found.get(file_stem(order.id))
         if job is None:
             return False
         if job["end"] is not None:
@@ -133,7 +133,7 @@ class LocalExecutor:
         switched = {"uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
         return {
             "id": order.id,
-            "folder": folder_name(order.id),
+            "name": file_stem(order.id),
             "command": order.command,
             "cwd": str(self._folder(order)),
             "env": {**account.environment(), **order.env},

@@ -22,7 +22,7 @@ LENGTH: Final = struct.Struct("<I")
 EXIT_HELD: Final = 4
 #: Bytes that are handed to the socket before more is asked for; beyond it nothing is read.
 OUT_MAX_BYTES: Final = 1024 * 1024
-_READ_BYTES: Final = 256 * 1024
+_READ_BYTES: Final = 64 * 1024
 _PEER: Final = struct.Struct("3i")
 
 Facts = dict[str, "Any"]

@@ -18,7 +18,7 @@ from agent.domain.models.output import Counts
 from agent.infrastructure.runner.channel import EXIT_HELD, LENGTH, PROTOCOL, packed
 from agent.infrastructure.runner.records import FRAME_MAX_BYTES, from_json
 from agent.infrastructure.runner.server import SOCKET
-from agent.infrastructure.storage.file_spool import folder_name
+from agent.infrastructure.storage.file_spool import file_stem
 from agent.infrastructure.storage.identity import FOLDER_MODE
 
 log = logging.getLogger(__name__)
@@ -75,11 +75,11 @@ class RunnerClient:
         self._link: _Link | None = None
         self._is_ready = asyncio.Event()
         self._is_wanted = True
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None
         self._is_short = False
         self._to_forget: set[CommandId] = set()
         self.runner_id = ""
-        #: What the runner had when this agent came to it, by folder.
+        #: What the runner had when this agent came to it, by what its files' names begin with.
         self.found: dict[str, Facts] = {}
 
     async def keep(self) -> None:
@@ -132,7 +132,7 @@ class RunnerClient:
     def forget(self, command_id: CommandId) -> None:
         """Nothing of the command is needed any more."""
         self._listeners.pop(command_id, None)
-        self.found.pop(folder_name(command_id), None)
+        self.found.pop(file_stem(command_id), None)
         if not self._tell("forget", command_id, {}):
             self._to_forget.add(command_id)
 
@@ -149,7 +149,7 @@ class RunnerClient:
             hello = {"do": "hello", "v": PROTOCOL, "spool_max_bytes": self._spool_max_bytes}
             here = await link.request(hello)
             self.runner_id = str(here["runner_id"])
-            self.found = {str(job["folder"]): job for job in here["jobs"]}
+            self.found = {str(job["name"]): job for job in here["jobs"]}
             log.info("the runner %s (pid %s) is here", self.runner_id, here["pid"])
             self._link = link
             self._catch_up()
@@ -175,7 +175,7 @@ class RunnerClient:
 
     def _ended(self, command_id: CommandId, end: Facts) -> None:
         self._is_short = False
-        if job := self.found.get(folder_name(command_id)):
+        if job := self.found.get(file_stem(command_id)):
             job["end"] = end  # for who takes it over later than now
         listener = self._listeners.pop(command_id, None)
         if listener is not None:
@@ -228,7 +228,6 @@ class RunnerClient:
         """Start a runner and wait until it listens; raises RunnerGone."""
         self._reap()
         process = await asyncio.to_thread(self._spawn)
-        self._process = process
         assert process.stdout is not None  # noqa: S101 - as it was asked for
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -239,6 +238,9 @@ class RunnerClient:
             status = await asyncio.to_thread(process.wait)
             if status != EXIT_HELD:  # then another one is there, and may be reached in a moment
                 raise RunnerGone(f"it ended at once, with status {status}: see runner/runner.log")
+            return
+        self._child = process.pid
+        process.returncode = 0  # it outlives this object, which is not to complain of that
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         home = self._data_dir / "runner"
@@ -258,8 +260,11 @@ class RunnerClient:
             )
 
     def _reap(self) -> None:
-        if self._process is not None:
-            self._process.poll()
+        """Let a runner that has died go, where it is this process's child."""
+        if self._child is not None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._child, os.WNOHANG)
+            self._child = None
 
 
 class _Link(asyncio.Protocol):

@@ -15,8 +15,9 @@ import time
 
 from agent.domain.stopping import Force, Impulse, TreeStop
 from agent.infrastructure.runner.process_tree import LIMIT, MARK, ProcessTree, process_at
-from agent.infrastructure.runner.recorder import Recorder, Usage, bytes_in, pipe_for_output
+from agent.infrastructure.runner.recorder import Recorder, bytes_in, pipe_for_output
 from agent.infrastructure.runner.records import FACTS, frame, to_json
+from agent.infrastructure.runner.spool_files import SpoolFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         """What a job needs of the runner that owns it; `null` takes what is only counted."""
 
         null: int
-        usage: Usage
+        files: SpoolFiles
 
         def watch(self, file: int, ready: Callable[[], None]) -> None:
             """Call `ready` whenever `file` can be read."""
@@ -74,9 +75,9 @@ class NotStarted(Exception):
 class Job:
     """One command. `facts` says where it stands; `end` holds its end once that is written."""
 
-    def __init__(self, command_id: str, folder: str, recorder: Recorder) -> None:
+    def __init__(self, command_id: str, stem: str, recorder: Recorder) -> None:
         self.command_id = command_id
-        self.folder = folder
+        self.stem = stem
         self.recorder = recorder
         self.end: dict[str, Any] | None = None
 
@@ -89,7 +90,7 @@ class Job:
         """Where it stands, for whoever takes it over."""
         return {
             "id": self.command_id,
-            "folder": self.folder.rsplit("/", 1)[-1],
+            "name": self.stem.rsplit("/", 1)[-1],
             "state": "ended" if self.end is not None else "running",
             "stdout": self.recorder.kept[0],
             "stderr": self.recorder.kept[1],
@@ -113,7 +114,7 @@ class RunningJob(Job):
         tree: ProcessTree,
         loop: Loop,
     ) -> None:
-        super().__init__(command_id, facts.folder, recorder)
+        super().__init__(command_id, facts.stem, recorder)
         self._facts = facts
         self.started_at_us = time.time_ns() // 1000
         self.pid = tree.root
@@ -340,13 +341,12 @@ class RunningJob(Job):
 
 
 class FactsFile:
-    """What is written down of a command, in its folder: each fact framed, after the ones before."""
+    """What is written down of a command: each fact framed, after the ones before."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, stem: str, files: SpoolFiles) -> None:
         """Open it; raises OSError."""
-        self.folder = folder
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        self._file = os.open(f"{folder}/{FACTS}", flags, 0o600)
+        self.stem = stem
+        self._file = files.open(f"{stem}.{FACTS}", os.O_WRONLY | os.O_APPEND)
 
     def add(self, facts: dict[str, Any]) -> None:
         """Append; raises OSError where not all of it was written."""
@@ -359,15 +359,14 @@ class FactsFile:
         os.close(self._file)
 
 
-def start(wanted: dict[str, Any], folder: str, origin: dict[str, Any], loop: Loop) -> RunningJob:
+def start(wanted: dict[str, Any], stem: str, origin: dict[str, Any], loop: Loop) -> RunningJob:
     """Start what is wanted, in a session of its own; raises NotStarted, and then nothing runs.
 
     What is written down first, `origin` among it, lets another runner find what is left of it.
     """
     with contextlib.ExitStack() as failed:
         try:
-            os.mkdir(folder, 0o700)
-            facts = FactsFile(folder)
+            facts = FactsFile(stem, loop.files)
             failed.callback(facts.close)
             begin = {"command_id": wanted["id"], **origin}
             facts.add({"start": begin})
@@ -399,7 +398,7 @@ def _start(
             raise
     child.returncode = 0  # its end is ours to take: Popen is to leave it alone
     tree = ProcessTree(child.pid, begin["since"], wanted["id"], begin["limit_number"])
-    recorder = Recorder(facts.folder, wanted["max_output_bytes"], loop.null, loop.usage)
+    recorder = Recorder(facts.stem, wanted["max_output_bytes"], loop.null, loop.files)
     job = RunningJob(wanted["id"], facts, recorder, tree, loop)
     with contextlib.suppress(OSError):  # the marks find it, too
         root = process_at(child.pid)

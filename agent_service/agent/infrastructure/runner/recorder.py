@@ -1,4 +1,4 @@
-"""Moves what a command writes from its pipes into its folder.
+"""Moves what a command writes from its pipes into its files.
 
 Part of the runner: nothing here but what Python itself starts with.
 """
@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import struct
 import termios
 import time
@@ -24,10 +25,11 @@ from agent.infrastructure.runner.records import (
     segment_name,
     unpack_index,
 )
+from agent.infrastructure.runner.spool_files import SpoolFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Final
 
 #: What is moved at once; a record of the index covers no more.
@@ -79,15 +81,6 @@ class _OpenRecord:
         )
 
 
-class Usage:
-    """Bytes that lie in the spool and that somebody has yet to take."""
-
-    __slots__ = ("held",)
-
-    def __init__(self) -> None:
-        self.held = 0
-
-
 class Recorder:
     """The two streams of one command, in files; streams are numbered as in STREAMS.
 
@@ -95,14 +88,14 @@ class Recorder:
     more. Beyond `max_bytes` of both streams together, bytes are counted and thrown away.
     """
 
-    def __init__(self, folder: str, max_bytes: int, null: int, usage: Usage) -> None:
+    def __init__(self, stem: str, max_bytes: int, null: int, files: SpoolFiles) -> None:
         self.written = [0, 0]
         self.kept = [0, 0]
         self.released = [0, 0]
-        self._folder = folder
+        self._stem = stem
         self._room = max_bytes
         self._null = null
-        self._usage = usage
+        self._spool = files
         self._files: dict[int, int] = {}
         self._first = [0, 0]  # the first segment that is still there
         self._index = -1
@@ -128,6 +121,8 @@ class Recorder:
             moved = os.splice(pipe, self._null, most, flags=_SPLICE_FLAGS)
             self.written[stream] += moved
             return moved
+        if self._has_ended(stream, pipe):
+            return 0
         now_us = time.time_ns() // 1000
         record = self._record_for(stream, now_us)
         at = self.kept[stream] % SEGMENT_BYTES
@@ -148,27 +143,40 @@ class Recorder:
             before, after = self.released[stream], min(place, self.kept[stream])
             if after > before:
                 self.released[stream] = after
-                self._usage.held -= after - before
+                self._spool.held -= after - before
             needless = min(unlink[stream], self.kept[stream])
             while (self._first[stream] + 1) * SEGMENT_BYTES <= needless:
-                self._remove(segment_name(stream, self._first[stream]))
+                self._spool.remove([self._path(segment_name(stream, self._first[stream]))])
                 self._first[stream] += 1
         while self._index_ends and all(
             end <= place for end, place in zip(self._index_ends[0], unlink, strict=True)
         ):
             self._index_ends.pop(0)
-            self._remove(index_name(self._first_index))
+            self._spool.remove([self._path(index_name(self._first_index))])
             self._first_index += 1
 
     def forget(self) -> None:
-        """Nothing of it has to be taken any more."""
+        """Nothing of it has to be taken any more: its files may go."""
         self.release(*self.kept, unlink=(0, 0))
+        for stream, kept in enumerate(self.kept):
+            numbers = range(self._first[stream], -(-kept // SEGMENT_BYTES))
+            self._spool.empty(self._path(segment_name(stream, number)) for number in numbers)
+        numbers = range(self._first_index, self._index + 1)
+        self._spool.empty(self._path(index_name(number)) for number in numbers)
 
     def close(self) -> None:
         """Close the files."""
         for file in self._files.values():
             os.close(file)
         self._files.clear()
+
+    def _has_ended(self, stream: int, pipe: int) -> bool:
+        """Whether a stream has ended for which no file is open: none is made for nothing."""
+        if stream in self._files or bytes_in(pipe):
+            return False
+        asked = select.poll()
+        asked.register(pipe, select.POLLIN)
+        return [event for _, event in asked.poll(0)] == [select.POLLHUP]
 
     def _record_for(self, stream: int, now_us: int) -> _OpenRecord:
         if self._open is None or not self._open.may_take(stream, now_us):
@@ -180,7 +188,7 @@ class Recorder:
     def _note(self, record: _OpenRecord, stream: int, moved: int, data: bytes) -> None:
         self.written[stream] += moved
         self.kept[stream] += moved
-        self._usage.held += moved
+        self._spool.held += moved
         self._room -= moved
         record.length += moved
         record.crc = zlib.crc32(data, record.crc)
@@ -213,37 +221,39 @@ class Recorder:
     def _opened(self, key: int, name: str) -> int:
         file = self._files.get(key)
         if file is None:
-            path = f"{self._folder}/{name}"
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._files[key] = file
+            file = self._files[key] = self._spool.open(f"{self._stem}.{name}", os.O_RDWR)
         return file
 
-    def _remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{self._folder}/{name}")
+    def _path(self, name: str) -> str:
+        return f"{self._stem}.{name}"
 
 
-def found_in(folder: str, usage: Usage) -> Recorder:
-    """The recorder of a command that another runner has recorded; it takes nothing more."""
-    recorder = Recorder(folder, 0, -1, usage)
+def found_in(stem: str, names: Sequence[str], files: SpoolFiles) -> Recorder:
+    """The recorder of a command that another runner has recorded; it takes nothing more.
+
+    `names` are those of its files, without the stem.
+    """
+    recorder = Recorder(stem, 0, -1, files)
     numbers: dict[str, list[int]] = {"stdout": [], "stderr": [], "index": []}
-    for name in os.listdir(folder):
+    for name in names:
         if matched := _SEGMENT.fullmatch(name):
             numbers[matched[1]].append(int(matched[2]))
-    ends = _ends_in(f"{folder}/{index_name(part)}" for part in numbers["index"])
+    ends = _ends_in(f"{stem}.{index_name(part)}" for part in numbers["index"])
     for stream, name in enumerate(STREAMS):
         end = ends[stream]
         if numbers[name]:
             first, last = min(numbers[name]), max(numbers[name])
-            size = os.stat(f"{folder}/{segment_name(stream, last)}").st_size
+            size = os.stat(f"{stem}.{segment_name(stream, last)}").st_size
             end = max(end, last * SEGMENT_BYTES + size)
         else:  # all of it was taken, up to the end of a file
             first = -(-end // SEGMENT_BYTES)
         recorder.kept[stream] = end
         recorder._first[stream] = first
         recorder.released[stream] = min(first * SEGMENT_BYTES, end)
+    if numbers["index"]:
+        recorder._first_index, recorder._index = min(numbers["index"]), max(numbers["index"])
     recorder.written = list(recorder.kept)
-    usage.held += recorder.held
+    files.held += recorder.held
     return recorder
 
 

@@ -1,10 +1,14 @@
-"""What lies in the folder of a command, and the form of each part: the runner writes it.
+"""What lies in the spool of each command, and the form of each part: the runner writes it.
 
 Part of the runner: nothing here but what Python itself starts with.
 
 - `stdout-N`, `stderr-N`: the bytes of a stream, SEGMENT_BYTES to a file, N counting from 0.
 - `index-N`: records of INDEX_RECORD, INDEX_RECORDS to a file, in the order in which output came.
 - `facts`: framed: what is to be started, what was, how it ended.
+- `progress`: framed, and the agent's: digests of what was sent, and gaps.
+
+Each file's name begins with the command's and a dot. A folder for each command would be tidier, and
+slower than all else that the runner does: ext4 takes ten times as long for removing a folder.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ SEGMENT_BYTES: Final = 1024 * 1024
 INDEX_RECORDS: Final = 8192
 STREAMS: Final = ("stdout", "stderr")
 FACTS: Final = "facts"
+#: The agent's own: what of the output it has hashed, and what cannot be read.
+PROGRESS: Final = "progress"
 
 #: Stream (its place in STREAMS), length, offset of the first byte in its stream, microseconds
 #: since 1970 when it came, CRC-32 of the bytes, CRC-32 of the record before this field.

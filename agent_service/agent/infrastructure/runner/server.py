@@ -26,16 +26,18 @@ from agent.infrastructure.runner.process_tree import (
     is_alive,
     process_at,
 )
-from agent.infrastructure.runner.recorder import Usage, found_in
+from agent.infrastructure.runner.recorder import found_in
 from agent.infrastructure.runner.records import (
     FACTS,
     FRAME_MAX_BYTES,
+    PROGRESS,
     Damage,
     frame,
     frames_in,
     from_json,
     to_json,
 )
+from agent.infrastructure.runner.spool_files import SpoolFiles
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ _SENSELESS: Final = (
 
 SOCKET: Final = "runner.sock"
 LEGACY: Final = "ended"
-_FOLDER: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
 class Runner:
@@ -89,7 +91,7 @@ class Runner:
         self.null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self.runner_id, self._started = self._legacy()
         self._spool_max_bytes = SPOOL_DEFAULT_BYTES
-        self.usage = Usage()
+        self.files = SpoolFiles(spool)
         self._jobs: dict[str, Job] = {}
         self._running: dict[str, RunningJob] = {}
         self._is_asked_to_end = False
@@ -127,7 +129,8 @@ class Runner:
         self._is_asked_to_end = True
 
     def hand_down(self) -> None:
-        """Leave what the next runner needs in order to go on as this one."""
+        """Leave what the next runner needs in order to go on as this one, and nothing else."""
+        self.files.clear()
         started = list(self._started)[-STARTED_MAX:]
         data = frame(to_json({"runner_id": self.runner_id, "started": started}))
         if len(data) > FRAME_MAX_BYTES:
@@ -141,20 +144,22 @@ class Runner:
 
     def take_over(self) -> None:
         """Find what other runners left: what ended is kept, what still lives is ended."""
-        for name in sorted(os.listdir(self._spool)):
-            folder = f"{self._spool}/{name}"
-            facts = _facts_in(f"{folder}/{FACTS}")
-            if facts is None:
-                _remove(folder)  # nothing was started yet
+        self.files.clear()
+        for name, files in _by_command(self._spool).items():
+            stem = f"{self._spool}/{name}"
+            facts = _facts_in(f"{stem}.{FACTS}")
+            if facts is None:  # nothing was started yet
+                self.files.remove(f"{stem}.{file}" for file in files)
             else:
-                self._take_over(name, folder, facts)
+                self._take_over(name, files, facts)
 
-    def _take_over(self, name: str, folder: str, facts: dict[str, Any]) -> None:
+    def _take_over(self, name: str, files: list[str], facts: dict[str, Any]) -> None:
         start, end = facts.get("start", {}), facts.get("end")
         command_id = str(start.get("command_id") or (end or {}).get("command_id") or name)
-        recorder = found_in(folder, self.usage)
+        stem = f"{self._spool}/{name}"
+        recorder = found_in(stem, files, self.files)
         if end is not None:
-            job = Job(command_id, folder, recorder)
+            job = Job(command_id, stem, recorder)
             job.end = end
             self._jobs[command_id] = job
             return
@@ -164,7 +169,7 @@ class Runner:
             command_id,
             int(start.get("limit_number", 0)),
         )
-        left = RunningJob(command_id, jobs.FactsFile(folder), recorder, tree, self)
+        left = RunningJob(command_id, jobs.FactsFile(stem, self.files), recorder, tree, self)
         left.started_at_us = int(facts.get("started_at", left.started_at_us))
         self._jobs[command_id] = self._running[command_id] = left
         is_rebooted = start.get("boot_id", self._boot_id) != self._boot_id
@@ -217,7 +222,7 @@ class Runner:
         """Whether there is room; one of which nothing is held waits for nobody."""
         if not job.recorder.held:
             return True
-        return self.usage.held < self._spool_max_bytes
+        return self.files.held < self._spool_max_bytes
 
     def drain(self, pipe: int) -> None:
         """Throw away what is written to `pipe`, at a bounded rate."""
@@ -361,6 +366,8 @@ class Runner:
 
     def _answer(self, channel: Channel, facts: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request; a newer agent may ask for what is not known here."""
+        if not isinstance(facts["do"], str):
+            raise TypeError("not a word")
         if facts["do"] == "hello":
             self._welcome(channel, facts)
         asked: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -409,17 +416,21 @@ class Runner:
         }
 
     def _start(self, facts: dict[str, Any]) -> dict[str, Any]:
-        command_id, folder = str(facts["id"]), str(facts["folder"])
-        path = f"{self._spool}/{folder}"
-        if not _FOLDER.fullmatch(folder):
-            raise ValueError("not the name of a folder")
-        if command_id in self._jobs or command_id in self._started or os.path.exists(path):
+        command_id, name = str(facts["id"]), str(facts["name"])
+        stem = f"{self._spool}/{name}"
+        if not _NAME.fullmatch(name):
+            raise ValueError("not the beginning of a file's name")
+        if (
+            command_id in self._jobs
+            or command_id in self._started
+            or os.path.exists(f"{stem}.{FACTS}")
+        ):
             return {"code": "started_before", "message": "it was started before"}
         self._remember(command_id)
         try:
-            job = jobs.start(facts, path, self._origin(), self)
+            job = jobs.start(facts, stem, self._origin(), self)
         except NotStarted as exc:
-            _remove(path)
+            self.files.empty([f"{stem}.{FACTS}"])
             return {"code": "spawn_failed", "message": str(exc)}
         if job.is_running:
             self._running[command_id] = job
@@ -475,7 +486,8 @@ class Runner:
         if job is not None and not job.is_running:
             del self._jobs[facts["id"]]
             job.recorder.forget()
-            _remove(job.folder)
+            self.files.empty([f"{job.stem}.{FACTS}"])
+            self.files.remove([f"{job.stem}.{PROGRESS}"])
             self._go_on()
         return {}
 
@@ -506,12 +518,14 @@ def _facts_in(path: str) -> dict[str, Any] | None:
     return facts if data else None
 
 
-def _remove(folder: str) -> None:
-    """Remove a command's folder, which holds files alone, as far as that is possible."""
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            os.unlink(f"{folder}/{name}")
-        os.rmdir(folder)
+def _by_command(spool: str) -> dict[str, list[str]]:
+    """The files of a spool: what follows on the first dot of their names, by what stands before."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(os.listdir(spool)):
+        name, dot, rest = file.partition(".")
+        if dot and _NAME.fullmatch(name):
+            found.setdefault(name, []).append(rest)
+    return found
 
 
 def _ticks_now() -> int:

@@ -1,4 +1,4 @@
-"""A Spool over the folders into which the runner records.
+"""A Spool over the files into which the runner records.
 
 The runner fills them and deletes from them; here they are read, checked against the checksums of
 their index, and what cannot be found out again is written beside: gaps, and digests of blocks.
@@ -29,6 +29,7 @@ from agent.domain.models.transmission import Transmission, Written
 from agent.infrastructure.runner.records import (
     INDEX_RECORD,
     INDEX_RECORDS,
+    PROGRESS,
     SEGMENT_BYTES,
     STREAMS,
     Damage,
@@ -45,21 +46,19 @@ from agent.infrastructure.storage.journal_records import from_micros
 
 log = logging.getLogger(__name__)
 
-#: The agent's own file in a command's folder.
-PROGRESS: Final = "progress"
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STREAMS: Final = tuple(Stream(name) for name in STREAMS)
 
 
-def folder_name(command_id: CommandId) -> str:
-    """The folder of a command, whatever its id looks like."""
+def file_stem(command_id: CommandId) -> str:
+    """What the names of a command's files begin with, whatever its id looks like."""
     if _PLAIN_NAME.fullmatch(command_id):
         return command_id
     return f"id-{hashlib.sha256(command_id.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
 class SpoolOwner(Protocol):
-    """Who fills the folders, and deletes from them."""
+    """Who fills the files, and deletes them."""
 
     def release(self, command_id: CommandId, stored: Counts, unneeded: Counts) -> None:
         """The controller has what lies before `stored`; nobody reads before `unneeded` again."""
@@ -125,8 +124,7 @@ class FileSpool:
     def _of(self, command_id: CommandId) -> "_Shelf":
         shelf = self._shelves.get(command_id)
         if shelf is None:
-            folder = self._folder / folder_name(command_id)
-            shelf = self._shelves[command_id] = _Shelf(folder, command_id)
+            shelf = self._shelves[command_id] = _Shelf(self._folder, command_id)
         return shelf
 
 
@@ -135,7 +133,7 @@ class _Shelf:
 
     def __init__(self, folder: Path, command_id: CommandId) -> None:
         self.recording = FileRecording(folder, command_id)
-        self.progress = _Progress(folder / PROGRESS)
+        self.progress = _Progress(folder / f"{file_stem(command_id)}.{PROGRESS}")
         self.transmission = Transmission(
             self.recording,
             self.progress,
@@ -237,7 +235,7 @@ class _Progress:
 
 
 class FileRecording:
-    """A Recording over a folder that the runner fills while it is read.
+    """A Recording over files that the runner fills while they are read.
 
     It reads on from where it stood as long as it is asked for what follows, and looks for any
     other place from the beginning of the index.
@@ -246,6 +244,7 @@ class FileRecording:
     def __init__(self, folder: Path, command_id: CommandId) -> None:
         self.is_complete = False
         self._folder = folder
+        self._stem = file_stem(command_id)
         self._command_id = command_id
         self._files: dict[str, int] = {}
         self._place = 0
@@ -280,8 +279,13 @@ class FileRecording:
 
     def _first_place(self) -> int:
         """The first record that is still there."""
-        names = sorted(path.name for path in self._folder.glob("index-*"))
-        return int(names[0].partition("-")[2]) * INDEX_RECORDS if names else 0
+        if self._path(index_name(0)).exists():
+            return 0
+        left = sorted(self._folder.glob(f"{self._stem}.index-*"))
+        return int(left[0].name.rpartition("-")[2]) * INDEX_RECORDS if left else 0
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{self._stem}.{name}"
 
     def _next_of(self, piece: Piece) -> Piece | None:
         """What follows on `piece`, if the next that came does; nothing else is taken."""
@@ -371,7 +375,7 @@ class FileRecording:
         """The file's descriptor; only the newest of each stream and of the index stays open."""
         found = self._files.get(name)
         if found is None:
-            found = os.open(self._folder / name, os.O_RDONLY | os.O_CLOEXEC)
+            found = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
             kind = name.partition("-")[0]
             for other in [other for other in self._files if other.partition("-")[0] == kind]:
                 os.close(self._files.pop(other))
