@@ -180,6 +180,7 @@ class Runner:
         facts = _facts_in(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+            _sync(self._home)  # else a loss of power brings it back, and it is used twice
         if not facts:
             return os.urandom(12).hex(), {}
         return str(facts["runner_id"]), dict.fromkeys(facts["started"])
@@ -504,6 +505,15 @@ def _facts_in(path: str) -> dict[str, Any] | None:
         else:
             facts |= from_json(part)
     return facts if data else None
+
+
+def _sync(folder: str) -> None:
+    """Make durable which files a folder holds."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove(folder: str) -> None:
