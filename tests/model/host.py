@@ -349,7 +349,8 @@ class ModelRunner:
         self.life = Life(host.loop, name)
         self.jobs: dict[CommandId, Job] = {}
         self.running: dict[CommandId, Job] = {}
-        legacy, host.files.legacy = host.files.legacy, None
+        legacy = host.files.legacy
+        host.files.legacy = host.files.synced_legacy = None
         self.runner_id: str = legacy["runner_id"] if legacy else name
         self._started: dict[CommandId, None] = dict.fromkeys(legacy["started"] if legacy else ())
         self._agent: Channel | None = None

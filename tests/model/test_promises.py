@@ -47,7 +47,7 @@ class Interleavings(RuleBasedStateMachine):
         else:
             self.world.loop.run(pace)
 
-    @initialize(natures=st.lists(st.sampled_from(Nature), max_size=3))
+    @initialize(natures=st.lists(st.sampled_from(Nature), min_size=1, max_size=3))
     def begin(self, natures: list[Nature]) -> None:
         for nature in natures:
             self.world.submit(self.world.wish(nature))
