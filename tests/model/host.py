@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.domain.ids import CommandId
-from agent.domain.models.output import Counts, Piece, Stream
+from agent.domain.models.output import Piece, Stream
 from agent.domain.stopping import Force, Impulse, Survivors, TreeStop
 from agent.infrastructure.runner.channel import LENGTH, PROTOCOL, packed
 from agent.infrastructure.runner.client import RunnerClient, _Link
@@ -23,9 +23,9 @@ from agent.infrastructure.runner.server import GATHER_S, IDLE_S
 from agent.infrastructure.storage.file_spool import folder_name
 from agent.infrastructure.storage.in_memory_spool import InMemoryRecording, InMemorySpool
 from agent.infrastructure.storage.journal_records import from_micros, to_micros
+from tests.builders import NOW
 from tests.model.storage import Disk, JournalFile
 from tests.model.virtual_loop import Life, VirtualLoop
-from tests.builders import NOW
 
 Facts = dict[str, Any]
 
@@ -425,7 +425,9 @@ class ModelRunner:
         handle = getattr(self, f"_{facts['do']}")
         if facts["do"] == "hello":
             self._agent = channel
-        channel.tell({"is": "answer", "id": str(facts["n"]), **handle(facts)})
+        answer = handle(facts)
+        if "n" in facts:
+            channel.tell({"is": "answer", "id": str(facts["n"]), **answer})
 
     def _hello(self, facts: Facts) -> Facts:
         jobs = [job.facts() for job in self.jobs.values()]
@@ -512,7 +514,7 @@ class ModelRunnerClient(RunnerClient):
         self._life.require()
         if self._host.runner is None:
             raise ConnectionRefusedError
-        link = _Link(self._hear)
+        link = _Link(self._hear, self._part)
         link.connection_made(Channel(self._host.runner, link, self._life))  # type: ignore[arg-type]
         return link
 

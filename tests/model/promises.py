@@ -19,11 +19,10 @@ class BrokenPromise(AssertionError):
 
 
 class Promises:
-    """Looks at a world again and again; `final` is what was once said to be final."""
+    """Looks at a world again and again."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._final: dict[str, tuple[State, int | None, str | None]] = {}
 
     def break_(self, promise: str, what: str) -> NoReturn:
         story = "\n".join(f"  {n:3}. {line}" for n, line in enumerate(self._world.story, 1))
@@ -56,11 +55,11 @@ class Promises:
 
     def _final_stays(self, command: Command) -> None:
         if not command.is_final:
-            if command.id in self._final:
+            if command.id in self._world.final:
                 self.break_("a final state never changes", self._said(command))
             return
         now = (command.state, command.exit_code, command.signal)
-        if self._final.setdefault(command.id, now) != now:
+        if self._world.final.setdefault(command.id, now) != now:
             self.break_("a final state never changes", self._said(command))
 
     def _output_is_true(self, command: Command) -> None:
@@ -162,7 +161,7 @@ class Promises:
         if command.failure is None or command.failure.code == "impossible_result":
             return False
         if command.failure == agent_state_lost():  # its agent has no record of what it accepted
-            return bool(faults & {Fault.FOLDER_OLD, Fault.DATABASE_OLD})
+            return self._world.has_had(Fault.FOLDER_WIPED, Fault.DATABASE_OLD)
         if faults == {Fault.RUNNER_DIED} and tree is not None:
             return not tree.is_written_down
         return bool(faults)

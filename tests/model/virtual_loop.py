@@ -5,7 +5,7 @@ import heapq
 import itertools
 import signal
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar, Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 #: Handles that one call of `run` may take: more means that something turns in circles.
