@@ -86,9 +86,9 @@ class AgentProcess:
             self._host.runner.agent_gone()
 
     async def _run(self) -> None:
-        time = ControllerTime(self._clock)
         async with AsyncExitStack() as stack:
             journal = SyncedJournal(self._host.journal, self._host.disk, self.life)
+            time = ControllerTime(self._clock, journal.ahead_s())
             runner = ModelRunnerClient(
                 self._host, self.life, lambda command_id: delivery.grown(command_id)
             )

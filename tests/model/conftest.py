@@ -11,6 +11,7 @@ import structlog
 
 from agent.application import delivery
 from agent.domain.models import output, transmission
+from app.domain.models import digests
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,7 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "COMMAND_WINDOW_BYTES", 24)
     monkeypatch.setattr(delivery, "SESSION_WINDOW_BYTES", 36)
     monkeypatch.setattr(delivery, "BURST_BYTES", 12)
-    for module in (output, transmission):
+    for module in (output, transmission, digests):
         monkeypatch.setattr(module, "DIGEST_BLOCK_BYTES", 16)
 
 

@@ -22,6 +22,7 @@ from app.domain.ids import CommandId
 from app.domain.models.command import Command
 from app.domain.models.output import Chunk
 from app.domain.models.states import Action
+from app.infrastructure.in_memory_room import InMemoryRoom
 from app.infrastructure.in_process_wakeups import InProcessWakeups
 from app.infrastructure.security.unsigned_sealer import UnsignedSealer
 from app.infrastructure.socketio.agent_channel import ACK_TIMEOUT_S, SocketIOAgentChannel
@@ -68,11 +69,13 @@ class ControllerProcess:
         commands: Any = Committing(database.commands, disk, self.life)
         output: Any = Committing(database.output, disk, self.life)
         clock, bus, sealer = VirtualClock(network.loop), self._bus(), UnsignedSealer()
+        room = InMemoryRoom()
         agents = self._agents
         self._clock = clock
         self._submit = SubmitCommand(
             agents=agents,
             commands=commands,
+            room=room,
             sealer=sealer,
             handover=self._handover,
             bus=bus,
@@ -95,6 +98,7 @@ class ControllerProcess:
                 commands, self._channel, self._wakeups, self._handover, bus, clock
             ),
             lifecycle=Lifecycle(),
+            room=room,
         )
         self.life.spawn(self._run(), name)
 

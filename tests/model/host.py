@@ -349,7 +349,8 @@ class ModelRunner:
         self.life = Life(host.loop, name)
         self.jobs: dict[CommandId, Job] = {}
         self.running: dict[CommandId, Job] = {}
-        legacy, host.files.legacy = host.files.legacy, None
+        legacy = host.files.legacy
+        host.files.legacy = host.files.synced_legacy = None
         self.runner_id: str = legacy["runner_id"] if legacy else name
         self._started: dict[CommandId, None] = dict.fromkeys(legacy["started"] if legacy else ())
         self._agent: Channel | None = None
@@ -424,7 +425,9 @@ class ModelRunner:
         handle = getattr(self, f"_{facts['do']}")
         if facts["do"] == "hello":
             self._agent = channel
-        channel.tell({"is": "answer", "id": str(facts["n"]), **handle(facts)})
+        answer = handle(facts)
+        if "n" in facts:
+            channel.tell({"is": "answer", "id": str(facts["n"]), **answer})
 
     def _hello(self, facts: Facts) -> Facts:
         jobs = [job.facts() for job in self.jobs.values()]
@@ -511,7 +514,7 @@ class ModelRunnerClient(RunnerClient):
         self._life.require()
         if self._host.runner is None:
             raise ConnectionRefusedError
-        link = _Link(self._hear)
+        link = _Link(self._hear, self._part)
         link.connection_made(Channel(self._host.runner, link, self._life))  # type: ignore[arg-type]
         return link
 

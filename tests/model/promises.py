@@ -2,8 +2,9 @@
 
 from typing import NoReturn
 
-from agent.domain.models.output import Stream
+from agent.domain.models.output import Stream, incomplete_tail
 from agent.domain.stopping import KILL_GRACE_S, TERM_GRACE_S
+from app.application.dispatcher import agent_state_lost
 from app.domain.models.command import Command
 from app.domain.models.states import STOPS, State
 from tests.model.host import Tree
@@ -18,11 +19,10 @@ class BrokenPromise(AssertionError):
 
 
 class Promises:
-    """Looks at a world again and again; `final` is what was once said to be final."""
+    """Looks at a world again and again."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._final: dict[str, tuple[State, int | None, str | None]] = {}
 
     def break_(self, promise: str, what: str) -> NoReturn:
         story = "\n".join(f"  {n:3}. {line}" for n, line in enumerate(self._world.story, 1))
@@ -55,11 +55,11 @@ class Promises:
 
     def _final_stays(self, command: Command) -> None:
         if not command.is_final:
-            if command.id in self._final:
+            if command.id in self._world.final:
                 self.break_("a final state never changes", self._said(command))
             return
         now = (command.state, command.exit_code, command.signal)
-        if self._final.setdefault(command.id, now) != now:
+        if self._world.final.setdefault(command.id, now) != now:
             self.break_("a final state never changes", self._said(command))
 
     def _output_is_true(self, command: Command) -> None:
@@ -134,8 +134,8 @@ class Promises:
             self.break_("its final state is the one that it really had", said)
         if command.state is not State.LOST and not self._faults_of(wish):
             for stream in Stream:
-                kept = tree.kept[stream] if tree else 0
-                if len(self._world.stored(command, stream)) != kept or command.missing:
+                stored = len(self._world.stored(command, stream))
+                if command.missing or stored != _kept_text(tree, stream):
                     self.break_("its output is complete", said)
 
     def _is_true(self, command: Command, wish: Wish, tree: Tree | None) -> bool:
@@ -153,10 +153,15 @@ class Promises:
             case State.REJECTED:
                 return tree is None
             case _:
-                return self._may_be_lost(wish, tree)
+                return self._may_be_lost(command, wish, tree)
 
-    def _may_be_lost(self, wish: Wish, tree: Tree | None) -> bool:
+    def _may_be_lost(self, command: Command, wish: Wish, tree: Tree | None) -> bool:
+        """Whether something happened after which nobody can know how it ended."""
         faults = self._faults_of(wish)
+        if command.failure is None or command.failure.code == "impossible_result":
+            return False
+        if command.failure == agent_state_lost():  # its agent has no record of what it accepted
+            return self._world.has_had(Fault.FOLDER_WIPED, Fault.DATABASE_OLD)
         if faults == {Fault.RUNNER_DIED} and tree is not None:
             return not tree.is_written_down
         return bool(faults)
@@ -168,6 +173,14 @@ class Promises:
         why = f" ({command.failure.code})" if command.failure else ""
         how = f" code {command.exit_code} signal {command.signal}"
         return f"{command.text} ({command.id}) is said to be {command.state}{why}{how}"
+
+
+def _kept_text(tree: Tree | None, stream: Stream) -> int:
+    """Bytes that are to be stored: those that are kept, without half a character at a cut."""
+    if tree is None:
+        return 0
+    kept, wrote = tree.kept[stream], bytes(tree.wrote[stream])
+    return kept if kept == len(wrote) else kept - incomplete_tail(wrote[:kept])
 
 
 def _really(tree: Tree | None) -> str:

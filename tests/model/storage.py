@@ -118,9 +118,9 @@ class SyncedJournal(InMemoryJournal):
         for record in [*file.synced, *file.written]:
             records.apply(record, self.facts)
 
-    async def store_epoch(self, epoch: int) -> None:
-        await self._store(records.epoch_record(epoch))
-        await super().store_epoch(epoch)
+    async def store_epoch(self, epoch: int, *, ahead_s: float = 0.0) -> None:
+        await self._store(records.epoch_record(epoch, ahead_s))
+        await super().store_epoch(epoch, ahead_s=ahead_s)
 
     async def accept(self, order: Order, *, keeper: str | None, now: datetime) -> bool:
         while (storing := self._accepting.get(order.id)) is not None:

@@ -3,18 +3,25 @@
 import asyncio
 import heapq
 import itertools
+import signal
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
 #: Handles that one call of `run` may take: more means that something turns in circles.
 RUN_MAX = 200_000
+#: CPU seconds after which a step that does not end is broken off.
+STEP_MAX_S = 10.0
 #: Rounds in which the tasks of a process that has died must have ended.
 UNWIND_MAX = 50
 
 
 class Standstill(Exception):
     """Something never comes to rest."""
+
+
+class _Endless(SystemExit):
+    """Raised within a step that does not end; a loop lets nothing else through."""
 
 
 class OrderedTask(asyncio.Task[Any]):
@@ -50,6 +57,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def run(self, most: int = RUN_MAX) -> None:
         """Take up to `most` steps: until nothing is left to do at this time."""
+        signal.signal(signal.SIGVTALRM, _break_off)
+        signal.setitimer(signal.ITIMER_VIRTUAL, STEP_MAX_S)
+        try:
+            self._run(most)
+        except _Endless as exc:
+            raise Standstill("a step never ends") from exc
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+    def _run(self, most: int) -> None:
         for _ in range(most):
             self._wake_due()
             if not self._ready:
@@ -125,6 +142,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _process_events(self, event_list: object) -> None:
         """There are none."""
+
+
+def _break_off(_number: int, _frame: object) -> None:
+    raise _Endless
 
 
 class Life:

@@ -12,13 +12,13 @@ from app.domain.ids import CommandId
 from app.domain.models.command import Command
 from app.domain.models.command_line import CommandLine
 from app.domain.models.output import Chunk
-from app.domain.models.states import Action
+from app.domain.models.states import Action, State
 from tests.builders import WEB, a_principal
 from tests.model.agent_process import AgentProcess
 from tests.model.controller_process import ControllerProcess
-from tests.model.host import Host, Loss, Nature, Tree
+from tests.model.host import Files, Host, Loss, Nature, Tree
 from tests.model.network import GOODBYE, PING_S, Connection, Network, Way
-from tests.model.storage import Database, Disk
+from tests.model.storage import Database, Disk, JournalFile
 from tests.model.virtual_loop import VirtualLoop
 
 
@@ -27,7 +27,7 @@ class Fault(StrEnum):
 
     RUNNER_DIED = "the runner died"
     POWER_LOST = "the host lost its power"
-    FOLDER_OLD = "the data folder is an older one"
+    FOLDER_WIPED = "the data folder was wiped"
     DATABASE_OLD = "the database is an older one"
 
 
@@ -89,6 +89,9 @@ class World:
         self.wishes: list[Wish] = []
         self.readers: list[Reader] = []
         self.faults: list[tuple[int, Fault]] = []
+        self.backup: Database | None = None
+        #: Final states as they were first seen.
+        self.final: dict[CommandId, tuple[State, int | None, str | None]] = {}
         self.story: list[str] = []
         self.steps = 0
         self._ids = 0
@@ -173,6 +176,38 @@ class World:
         self.host.lose_power(loss)
         for connection in self.network.connections:
             connection.cut(client_after_s=0, server_after_s=PING_S, loses={Way.DOWN})
+
+    def has_had(self, *faults: Fault) -> bool:
+        """Whether one of them has happened so far."""
+        return any(fault in faults for _, fault in self.faults)
+
+    def back_up(self) -> None:
+        self.say("the database is copied")
+        self.backup = self.database.copy()
+
+    def restore(self) -> None:
+        """Go on with the copy: what came after it is forgotten, and excused."""
+        assert self.backup is not None
+        if self.controller is not None:
+            self.kill_controller()
+        self.say("the controller's database is replaced by the older copy")
+        self.faults.append((self.steps, Fault.DATABASE_OLD))
+        self.database = self.backup.copy()
+        self.readers.clear()
+        self.final.clear()
+        known = {command.text for command in self.commands}
+        for wish in self.wishes:
+            wish.granted.clear()
+            if wish.name not in known:
+                wish.told.clear()
+
+    def wipe_folder(self) -> None:
+        """The agent's host is set up anew."""
+        self.lose_power(Loss.NOTHING)
+        self.say("the agent's data folder is wiped")
+        self.faults.append((self.steps, Fault.FOLDER_WIPED))
+        self.host.journal = JournalFile()
+        self.host.files = Files()
 
     def unplug(self) -> None:
         self.say("the link breaks, and none can be made")

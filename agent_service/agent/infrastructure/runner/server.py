@@ -185,6 +185,7 @@ class Runner:
         facts = _facts_in(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+            _sync(self._home)  # else a loss of power brings it back, and it is used twice
         if not facts:
             return os.urandom(12).hex(), {}
         return str(facts["runner_id"]), dict.fromkeys(facts["started"])
@@ -526,6 +527,15 @@ def _by_command(spool: str) -> dict[str, list[str]]:
         if dot and _NAME.fullmatch(name):
             found.setdefault(name, []).append(rest)
     return found
+
+
+def _sync(folder: str) -> None:
+    """Make durable which files a folder holds."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _ticks_now() -> int:
