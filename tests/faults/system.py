@@ -1,0 +1,248 @@
+"""A controller, a link and an agent with its runner, whose deaths are written down."""
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ogent.client import ApiError, Client, ConnectionFailed, State
+from ogent.client.errors import Draining, StorageFull, StorageUnavailable
+from ogent.protocol.states import FINAL
+from tests.e2e.faulty_proxy import FaultyProxy
+from tests.e2e.services import (
+    ADMIN_PASSWORD,
+    AGENT_ACCOUNT,
+    AGENT_PASSWORD,
+    SCRIPTS,
+    Agent,
+    Controller,
+    agent_in,
+    controller_in,
+    environment,
+    is_alive,
+    online,
+    until,
+)
+from tests.faults.history import History
+from tests.faults.plans import Plan
+
+#: For a system to be whole again after a fault: back-off, dead links, and a slow machine.
+RECOVERY_S = 150.0
+AGAIN_S = 0.05  # nobody tells when a refusal would no longer be one
+_NOT_NOW = (ConnectionFailed, Draining, StorageFull, StorageUnavailable)
+
+
+@dataclass
+class System:
+    """One controller, one agent behind a link that may be bad, and what was done to them.
+
+    `ledger` is where every command leaves its key. `client` reaches the controller directly.
+    """
+
+    folder: Path
+    controller: Controller
+    agent: Agent
+    link: FaultyProxy
+    client: Client
+    token: str
+    history: History = field(default_factory=History)
+    accepted: dict[str, Plan] = field(default_factory=dict)
+    _keys: Iterator[int] = field(default_factory=itertools.count)
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger"
+
+    @property
+    def agent_data(self) -> Path:
+        return Path(self.agent.service.settings["DATA_DIR"])
+
+    def key(self) -> str:
+        """A name for a command that no other has had here."""
+        return f"k{next(self._keys)}"
+
+    # --- commands -------------------------------------------------------------------------------
+
+    async def submit(self, plan: Plan, *, queue: bool = True) -> str:
+        """Ask until it is accepted, with one idempotency key; the command's id."""
+        async with asyncio.timeout(RECOVERY_S):
+            while True:
+                try:
+                    started = await self.client.execute(
+                        self.agent.id,
+                        plan.line,
+                        wait=0,
+                        env=plan.environment(self.ledger),
+                        timeout=plan.timeout_s,
+                        queue=queue,
+                        idempotency_key=plan.key,
+                    )
+                except _NOT_NOW as exc:
+                    self.history.note(f"{plan.key} was not accepted: {exc}")
+                    await asyncio.sleep(AGAIN_S)
+                else:
+                    self.history.note(f"{plan.key} is {started.command_id}")
+                    self.accepted[started.command_id] = plan
+                    return started.command_id
+
+    async def state_of(self, command_id: str) -> State:
+        return (await self.client.command(command_id)).state
+
+    async def finished(self, command_id: str) -> State:
+        """The final state of a command, once it has one."""
+        return await self.until_state(command_id, FINAL)
+
+    async def until_state(self, command_id: str, states: frozenset[State]) -> State:
+        async with asyncio.timeout(RECOVERY_S):
+            while (state := await self.state_of(command_id)) not in states:
+                await asyncio.sleep(AGAIN_S)
+        return state
+
+    def starts_of(self, key: str) -> int:
+        lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
+        return lines.count(key)
+
+    # --- faults ---------------------------------------------------------------------------------
+
+    async def kill_controller(self) -> None:
+        """kill -9, and the next one at once in the same folder."""
+        await self.stop_controller(signal.SIGKILL)
+        await self.start_controller()
+
+    async def stop_controller(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.history.note(f"{number.name} to the controller, pid {self.controller.service.pid}")
+        return await self.controller.service.stop(number)
+
+    async def start_controller(self) -> None:
+        await asyncio.to_thread(self.controller.start)
+        self.history.note(f"a controller is back, pid {self.controller.service.pid}")
+
+    async def kill_agent(self) -> None:
+        """kill -9, and the next one at once in the same folder."""
+        await self.stop_agent(signal.SIGKILL)
+        self.start_agent()
+
+    async def stop_agent(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.history.note(f"{number.name} to the agent, pid {self.agent.service.pid}")
+        return await self.agent.service.stop(number)
+
+    def start_agent(self) -> None:
+        self.agent.service.start()
+        self.history.note(f"an agent starts, pid {self.agent.service.pid}")
+
+    async def kill_runner(self) -> None:
+        """kill -9; the agent sees to the next one."""
+        pid = self.runner_pid()
+        assert pid is not None, "no runner lives"
+        self.history.note(f"SIGKILL to the runner, pid {pid}")
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not is_alive(pid))
+
+    async def cut_link(self) -> None:
+        self.history.note("every connection of the agent is reset")
+        self.link.cut()
+
+    def runner_pid(self) -> int | None:
+        """The runner that lives, as its file names it."""
+        return _pid_in(self.agent_data / "runner" / "runner.pid")
+
+    async def is_whole(self) -> None:
+        """Return once the agent is on line."""
+        async with asyncio.timeout(RECOVERY_S):
+            while True:
+                with suppress(ApiError, ConnectionFailed, TimeoutError):
+                    await online(self.client, self.agent.id)
+                    return
+
+    def logs(self) -> str:
+        """The last lines of both logs, for the story."""
+        parts = {"controller": self.controller.service.log, "agent": self.agent.service.log}
+        runner = self.agent_data / "runner" / "runner.log"
+        if runner.exists():
+            parts["runner"] = runner.read_text(errors="replace")
+        return "\n".join(f"--- {name}\n{_tail(text)}" for name, text in parts.items())
+
+
+Fault = Callable[[System], Awaitable[None]]
+
+#: What may die or break, by the word that a test's name and its story use.
+FAULTS: Mapping[str, Fault] = {
+    "controller": System.kill_controller,
+    "agent": System.kill_agent,
+    "runner": System.kill_runner,
+    "link": System.cut_link,
+}
+
+
+@asynccontextmanager
+async def system_in(
+    folder: Path,
+    *,
+    controller_settings: Mapping[str, str] | None = None,
+    agent_settings: Mapping[str, str] | None = None,
+) -> AsyncIterator[System]:
+    """A whole system; at the end nothing of it is left, its commands included."""
+    given = {"ACCESS_TOKEN_EXPIRE_MINUTES": "1440", **(controller_settings or {})}
+    with controller_in(folder / "controller", **given) as controller:
+        await asyncio.to_thread(controller.start)
+        await asyncio.to_thread(controller.make_account, AGENT_ACCOUNT, AGENT_PASSWORD)
+        async with FaultyProxy(controller.url).serving() as link:
+            with agent_in(
+                folder / "agent", "faulty", link.url, **(agent_settings or {})
+            ) as agent:
+                client = Client(
+                    controller.url, username="admin", password=ADMIN_PASSWORD, retry_for=RECOVERY_S
+                )
+                async with client:
+                    token = await asyncio.to_thread(lambda: controller.token)
+                    system = System(folder, controller, agent, link, client, token)
+                    try:
+                        system.start_agent()
+                        await system.is_whole()
+                        yield system
+                    finally:
+                        await _end(system)
+
+
+async def _end(system: System) -> None:
+    """End the agent, every command of it, and the runner, whatever state they are in."""
+    runner = system.runner_pid()
+    service = system.agent.service
+    if not service.has_ended():
+        service.send(signal.SIGCONT)
+        await service.stop(signal.SIGKILL)
+    if (system.agent_data / "runner").exists():
+        await asyncio.to_thread(_stop_commands, service.folder, service.settings)
+    for pid in {runner, system.runner_pid()} - {None}:
+        assert pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _stop_commands(folder: Path, settings: Mapping[str, str]) -> None:
+    subprocess.run(
+        [str(SCRIPTS / "ogent-agent"), "--stop-commands"],
+        env=environment(folder) | dict(settings),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+def _pid_in(path: Path) -> int | None:
+    """The pid in a file, if its process lives."""
+    try:
+        pid = int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return pid if is_alive(pid) else None
+
+
+def _tail(text: str, lines: int = 25) -> str:
+    return "\n".join(text.splitlines()[-lines:])
