@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 from ogent.client import State
+from tests.faults.processes import sleep_of
 
 LOCAL_DEADLINE_S = 60.0
 _NOISE = (
@@ -117,3 +118,18 @@ def endless(key: str, tail: str, *, timeout_s: float | None = None) -> Plan:
     """A command that only a stop or its deadline ends."""
     state = State.CANCELLED if timeout_s is None else State.TIMED_OUT
     return Plan(key, 'echo "begun $KEY"', tail, ends_as=state, timeout_s=timeout_s)
+
+
+def deaf_tree(key: str, *, timeout_s: float | None = None) -> Plan:
+    """Five sleepers that ignore being asked: a child, one in the background, one in a session of
+    its own, one whose environment is cleared, and an orphan of two forks with all of that."""
+    sleep = sleep_of(key)
+    orphan = f"env -i PATH=$PATH setsid sh -c '{sleep} & exit'"
+    cleared = f"env -i PATH=$PATH {sleep}"
+    tail = (
+        f"trap '' TERM HUP INT; {sleep} & setsid {sleep} & {cleared} & ({orphan} &) ; {sleep}; true"
+    )
+    return endless(key, tail, timeout_s=timeout_s)
+
+
+DEAF_SLEEPERS = 5

@@ -68,6 +68,7 @@ def broken_promises(seen: Seen, may_end_as: Set[State] = frozenset()) -> list[st
         _one_true_state(seen, may_end_as),
         _at_most_one_start(seen),
         _right_bytes(seen),
+        _complete(seen, may_end_as),
         _nothing_left(seen),
         _every_chunk_once(seen),
     )
@@ -106,9 +107,16 @@ def _right_bytes(seen: Seen) -> Iterator[str]:
     for stream in Stream:
         if seen.exit_code is not None and seen.written[stream] != len(seen.truth.of(stream)):
             yield f"promise 3: counts {seen.written[stream]} bytes of {stream} as written"
+
+
+def _complete(seen: Seen, may_end_as: Set[State]) -> Iterator[str]:
     if seen.missing and seen.output_complete:
         yield "promise 3: says that all is there, and names what is missing"
-    if not seen.missing and not seen.output_complete and seen.state is not State.LOST:
+    if seen.output_complete:
+        return
+    if not may_end_as:
+        yield f"promise 3: nothing excuses that {list(seen.missing)} is missing"
+    if not seen.missing and seen.state is not State.LOST:
         yield "promise 3: is not complete, and does not say what is missing"
 
 

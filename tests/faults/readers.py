@@ -43,14 +43,16 @@ async def follow_by_socket(url: str, token: str, command_id: str, reading: Readi
 async def _subscription(url: str, token: str, command_id: str, reading: Reading) -> None:
     """One connection: all that it brought is in `reading` when it is over."""
     socket = SocketClient()
-    await socket.connect(url, token)
     try:
+        await socket.connect(url, token)
         wanted = {"command_id": command_id, "from_seq": len(reading.pieces)}
         await socket.ok("subscribe_command", wanted)
         while not socket.closed.is_set() and not socket.all("command_result"):
             await asyncio.sleep(LOOK_EVERY_S)
     finally:
         await socket.disconnect()
+        if socket.socket.eio.http is not None:  # the library leaves it open when it is refused
+            await socket.socket.eio.http.close()
         reading.pieces += [_piece(payload) for payload in socket.all("command_progress")]
         reading.ends += [State(payload["state"]) for payload in socket.all("command_result")]
 

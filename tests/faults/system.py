@@ -7,8 +7,9 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from ogent.client import ApiError, Client, ConnectionFailed, State
 from ogent.client.errors import Draining, StorageFull, StorageUnavailable
@@ -21,6 +22,7 @@ from tests.e2e.services import (
     SCRIPTS,
     Agent,
     Controller,
+    Service,
     agent_in,
     controller_in,
     environment,
@@ -51,7 +53,7 @@ class System:
     client: Client
     token: str
     history: History = field(default_factory=History)
-    accepted: dict[str, Plan] = field(default_factory=dict)
+    accepted: set[str] = field(default_factory=set)
     _keys: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -87,8 +89,27 @@ class System:
                     await asyncio.sleep(AGAIN_S)
                 else:
                     self.history.note(f"{plan.key} is {started.command_id}")
-                    self.accepted[started.command_id] = plan
+                    self.accepted.add(started.command_id)
                     return started.command_id
+
+    async def refuses(self, error: type[ApiError]) -> None:
+        """Return once a submission is refused so; one that is not counts as accepted."""
+        async with asyncio.timeout(RECOVERY_S):
+            while True:
+                try:
+                    started = await self.client.execute(self.agent.id, "true", wait=0, queue=True)
+                except error as exc:
+                    self.history.note(f"refused: {exc.code}")
+                    return
+                self.accepted.add(started.command_id)
+
+    async def control(self, command_id: str, action: Literal["cancel", "kill"]) -> None:
+        self.history.note(f"{action} {command_id}")
+        await self.client.control(command_id, action)
+
+    async def has_started(self, command_id: str) -> None:
+        """Return once its process is known to exist, or to have existed."""
+        await self.until_state(command_id, FINAL | {State.RUNNING})
 
     async def state_of(self, command_id: str) -> State:
         return (await self.client.command(command_id)).state
@@ -147,9 +168,31 @@ class System:
         self.history.note("every connection of the agent is reset")
         self.link.cut()
 
+    async def stop(self, service: str) -> int:
+        """SIGTERM to the `controller` or the `agent`; its exit status."""
+        return await (self.stop_controller() if service == "controller" else self.stop_agent())
+
+    async def start(self, service: str) -> None:
+        if service == "controller":
+            await self.start_controller()
+        else:
+            self.start_agent()
+
+    @asynccontextmanager
+    async def standing_still(self, service: str) -> AsyncIterator[None]:
+        """SIGSTOP to the `controller` or the `agent` while the context is open."""
+        process = self.controller.service if service == "controller" else self.agent.service
+        self.history.note(f"SIGSTOP to the {service}")
+        process.send(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send(signal.SIGCONT)
+            self.history.note(f"SIGCONT to the {service}")
+
     def runner_pid(self) -> int | None:
         """The runner that lives, as its file names it."""
-        return _pid_in(self.agent_data / "runner" / "runner.pid")
+        return pid_in(self.agent_data / "runner" / "runner.pid")
 
     async def is_whole(self) -> None:
         """Return once the agent is on line."""
@@ -188,38 +231,56 @@ async def system_in(
 ) -> AsyncIterator[System]:
     """A whole system; at the end nothing of it is left, its commands included."""
     given = {"ACCESS_TOKEN_EXPIRE_MINUTES": "1440", **(controller_settings or {})}
-    with controller_in(folder / "controller", **given) as controller:
+    with controller_in(folder / "controller", verify=False, **given) as controller:
         await asyncio.to_thread(controller.start)
         await asyncio.to_thread(controller.make_account, AGENT_ACCOUNT, AGENT_PASSWORD)
-        async with FaultyProxy(controller.url).serving() as link:
-            with agent_in(
-                folder / "agent", "faulty", link.url, **(agent_settings or {})
-            ) as agent:
-                client = Client(
-                    controller.url, username="admin", password=ADMIN_PASSWORD, retry_for=RECOVERY_S
-                )
-                async with client:
-                    token = await asyncio.to_thread(lambda: controller.token)
-                    system = System(folder, controller, agent, link, client, token)
-                    try:
-                        system.start_agent()
-                        await system.is_whole()
-                        yield system
-                    finally:
-                        await _end(system)
+        token = await asyncio.to_thread(lambda: controller.token)
+        async with (
+            Client(
+                controller.url, username="admin", password=ADMIN_PASSWORD, retry_for=RECOVERY_S
+            ) as client,
+            FaultyProxy(controller.url).serving() as link,
+            ended_agent(folder / "agent", "faulty", link.url, **(agent_settings or {})) as agent,
+        ):
+            system = System(folder, controller, agent, link, client, token)
+            system.start_agent()
+            await system.is_whole()
+            yield system
 
 
-async def _end(system: System) -> None:
-    """End the agent, every command of it, and the runner, whatever state they are in."""
-    runner = system.runner_pid()
-    service = system.agent.service
+@asynccontextmanager
+async def neighbour_of(system: System, agent_id: str) -> AsyncIterator[System]:
+    """Another agent of the same controller, behind a link of its own."""
+    async with (
+        FaultyProxy(system.controller.url).serving() as link,
+        ended_agent(system.folder / agent_id, agent_id, link.url) as agent,
+    ):
+        neighbour = replace(system, agent=agent, link=link, history=History())
+        neighbour.start_agent()
+        await neighbour.is_whole()
+        yield neighbour
+
+
+@asynccontextmanager
+async def ended_agent(
+    folder: Path, agent_id: str, url: str, **settings: str
+) -> AsyncIterator[Agent]:
+    """An agent that is not started yet; at the end it, its commands and its runner are gone."""
+    with agent_in(folder, agent_id, url, **settings) as agent:
+        try:
+            yield agent
+        finally:
+            await _end(agent.service)
+
+
+async def _end(service: Service) -> None:
+    """End an agent, every command of it, and its runner, whatever state they are in."""
+    runner_folder = Path(service.settings["DATA_DIR"]) / "runner"
     if not service.has_ended():
-        service.send(signal.SIGCONT)
         await service.stop(signal.SIGKILL)
-    if (system.agent_data / "runner").exists():
+    if runner_folder.exists():
         await asyncio.to_thread(_stop_commands, service.folder, service.settings)
-    for pid in {runner, system.runner_pid()} - {None}:
-        assert pid is not None
+    if (pid := pid_in(runner_folder / "runner.pid")) is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
@@ -235,7 +296,7 @@ def _stop_commands(folder: Path, settings: Mapping[str, str]) -> None:
     )
 
 
-def _pid_in(path: Path) -> int | None:
+def pid_in(path: Path) -> int | None:
     """The pid in a file, if its process lives."""
     try:
         pid = int(path.read_text())

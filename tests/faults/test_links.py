@@ -1,14 +1,13 @@
 """Links that are cut, refuse, swallow, hold, split, and deliver late."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 
-import pytest
-
 from tests.e2e.faulty_proxy import BOTH, Way
-from tests.faults.checker import Checker
+from tests.faults.checker import Checker, watching
 from tests.faults.plans import short, streaming
-from tests.faults.system import System
+from tests.faults.system import System, neighbour_of
 from tests.faults.trials import some_moment, trials
 
 
@@ -33,32 +32,53 @@ async def test_resets_in_the_middle_of_streams_cost_no_byte(
     await checker.check()
 
 
-@pytest.mark.parametrize("seconds", [1, 30])
-async def test_a_link_that_is_away_for_a_while_costs_no_byte(
-    system: System, checker: Checker, random: Random, seconds: int
+async def test_a_link_that_is_away_for_a_second_costs_no_byte(
+    system: System, checker: Checker, random: Random
 ) -> None:
     await some_streams(checker, random)
-    await some_moment(random, 1)
-    system.history.note(f"the link is cut for {seconds} s")
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(system.link.cut_for(seconds))
-        tasks.create_task(some_short_ones(checker, random))
+    await away_for(checker, random, 1)
     await checker.check()
 
 
-@pytest.mark.parametrize("ways", [(Way.UP,), (Way.DOWN,), BOTH], ids=["up", "down", "both"])
-async def test_a_link_that_swallows_and_closes_nothing_costs_no_byte(
-    system: System, checker: Checker, random: Random, ways: tuple[Way, ...]
-) -> None:
-    await some_streams(checker, random)
-    await some_moment(random, 1)
-    system.history.note(f"the link is half open: {[way.value for way in ways]}")
-    system.link.swallow(*ways)
+async def away_for(checker: Checker, random: Random, seconds: float) -> None:
+    checker.system.history.note(f"the link is cut for {seconds} s")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(checker.system.link.cut_for(seconds))
+        tasks.create_task(some_short_ones(checker, random))
+
+
+async def half_open(checker: Checker, random: Random, *ways: Way) -> None:
+    checker.system.history.note(f"the link is half open: {[way.value for way in ways]}")
+    checker.system.link.swallow(*ways)
     await some_short_ones(checker, random)
     await some_moment(random, 2)
-    system.link.heal()
-    system.history.note("new connections work again")
-    await checker.check()
+    checker.system.link.heal()
+    checker.system.history.note("new connections work again")
+
+
+LONG_FAULTS: Mapping[str, Callable[[Checker, Random], Awaitable[None]]] = {
+    "away": lambda checker, random: away_for(checker, random, 30),
+    "up": lambda checker, random: half_open(checker, random, Way.UP),
+    "down": lambda checker, random: half_open(checker, random, Way.DOWN),
+    "both": lambda checker, random: half_open(checker, random, *BOTH),
+}
+
+
+async def long_fault(system: System, random: Random, name: str) -> None:
+    async with neighbour_of(system, name) as neighbour, watching(neighbour) as checker:
+        await some_streams(checker, random, 2)
+        await some_moment(random, 1)
+        await LONG_FAULTS[name](checker, random)
+        await checker.check()
+
+
+async def test_links_that_are_away_for_30_s_or_half_open_cost_no_byte(
+    system: System, random: Random
+) -> None:
+    """Four agents beside each other, because each takes as long as a dead link is not noticed."""
+    async with asyncio.TaskGroup() as tasks:
+        for name in LONG_FAULTS:
+            tasks.create_task(long_fault(system, random, name), name=name)
 
 
 @trials(2)
