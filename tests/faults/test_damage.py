@@ -1,4 +1,4 @@
-"""A journal or a spool that was cut or has a wrong bit: nothing twice, and nothing wrong as right."""
+"""A journal or a spool that was cut or has a wrong bit: nothing twice, nothing wrong as right."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
