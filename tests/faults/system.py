@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -19,15 +18,13 @@ from tests.e2e.services import (
     ADMIN_PASSWORD,
     AGENT_ACCOUNT,
     AGENT_PASSWORD,
-    SCRIPTS,
     Agent,
     Controller,
-    Service,
     agent_in,
     controller_in,
-    environment,
     is_alive,
     online,
+    runner_pid,
     until,
 )
 from tests.faults.history import History
@@ -192,7 +189,8 @@ class System:
 
     def runner_pid(self) -> int | None:
         """The runner that lives, as its file names it."""
-        return pid_in(self.agent_data / "runner" / "runner.pid")
+        pid = runner_pid(self.agent_data)
+        return pid if pid is not None and is_alive(pid) else None
 
     async def is_whole(self) -> None:
         """Return once the agent is on line."""
@@ -240,69 +238,23 @@ async def system_in(
                 controller.url, username="admin", password=ADMIN_PASSWORD, retry_for=RECOVERY_S
             ) as client,
             FaultyProxy(controller.url).serving() as link,
-            ended_agent(folder / "agent", "faulty", link.url, **(agent_settings or {})) as agent,
         ):
-            system = System(folder, controller, agent, link, client, token)
-            system.start_agent()
-            await system.is_whole()
-            yield system
+            with agent_in(folder / "agent", "faulty", link.url, **(agent_settings or {})) as agent:
+                system = System(folder, controller, agent, link, client, token)
+                system.start_agent()
+                await system.is_whole()
+                yield system
 
 
 @asynccontextmanager
 async def neighbour_of(system: System, agent_id: str) -> AsyncIterator[System]:
     """Another agent of the same controller, behind a link of its own."""
-    async with (
-        FaultyProxy(system.controller.url).serving() as link,
-        ended_agent(system.folder / agent_id, agent_id, link.url) as agent,
-    ):
-        neighbour = replace(system, agent=agent, link=link, history=History())
-        neighbour.start_agent()
-        await neighbour.is_whole()
-        yield neighbour
-
-
-@asynccontextmanager
-async def ended_agent(
-    folder: Path, agent_id: str, url: str, **settings: str
-) -> AsyncIterator[Agent]:
-    """An agent that is not started yet; at the end it, its commands and its runner are gone."""
-    with agent_in(folder, agent_id, url, **settings) as agent:
-        try:
-            yield agent
-        finally:
-            await _end(agent.service)
-
-
-async def _end(service: Service) -> None:
-    """End an agent, every command of it, and its runner, whatever state they are in."""
-    runner_folder = Path(service.settings["DATA_DIR"]) / "runner"
-    if not service.has_ended():
-        await service.stop(signal.SIGKILL)
-    if runner_folder.exists():
-        await asyncio.to_thread(_stop_commands, service.folder, service.settings)
-    if (pid := pid_in(runner_folder / "runner.pid")) is not None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _stop_commands(folder: Path, settings: Mapping[str, str]) -> None:
-    subprocess.run(
-        [str(SCRIPTS / "ogent-agent"), "--stop-commands"],
-        env=environment(folder) | dict(settings),
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-    )
-
-
-def pid_in(path: Path) -> int | None:
-    """The pid in a file, if its process lives."""
-    try:
-        pid = int(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return pid if is_alive(pid) else None
+    async with FaultyProxy(system.controller.url).serving() as link:
+        with agent_in(system.folder / agent_id, agent_id, link.url) as agent:
+            neighbour = replace(system, agent=agent, link=link, history=History())
+            neighbour.start_agent()
+            await neighbour.is_whole()
+            yield neighbour
 
 
 def _tail(text: str, lines: int = 25) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest_asyncio
 
 from tests.e2e.gate import Gate
-from tests.e2e.services import Agent
+from tests.e2e.services import Agent, agent_in
 from tests.fakes.recording_controller import PASSWORD, USERNAME, RecordingController
-from tests.faults.system import ended_agent
 
 TIMES = 5
 
@@ -24,7 +23,7 @@ async def recording() -> AsyncIterator[RecordingController]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def agent(recording: RecordingController, tmp_path: Path) -> AsyncIterator[Agent]:
     account = {"AGENT_USERNAME": USERNAME, "AGENT_PASSWORD": PASSWORD}
-    async with ended_agent(tmp_path / "agent", "told", recording.url, **account) as agent:
+    with agent_in(tmp_path / "agent", "told", recording.url, **account) as agent:
         agent.service.start()
         await recording.registered.wait()
         yield agent
