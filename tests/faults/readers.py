@@ -10,7 +10,7 @@ from ogent.client import Chunk, Client, Finished, OgentError, State
 from tests.faults.promises import Piece, Reading
 from tests.integration.controller.socket_client import Payload, SocketClient
 
-READ_DEADLINE_S = 180.0
+READ_DEADLINE_S = 120.0
 LOOK_EVERY_S = 0.05  # a socket that is closed, or a controller that is back, wakes nobody here
 
 

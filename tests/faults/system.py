@@ -31,7 +31,7 @@ from tests.faults.history import History
 from tests.faults.plans import Plan
 
 #: For a system to be whole again after a fault: back-off, dead links, and a slow machine.
-RECOVERY_S = 150.0
+RECOVERY_S = 75.0
 AGAIN_S = 0.05  # nobody tells when a refusal would no longer be one
 _NOT_NOW = (ConnectionFailed, Draining, StorageFull, StorageUnavailable)
 
@@ -99,6 +99,7 @@ class System:
                     self.history.note(f"refused: {exc.code}")
                     return
                 self.accepted.add(started.command_id)
+                await asyncio.sleep(4 * AGAIN_S)  # each of them takes room as well
 
     async def control(self, command_id: str, action: Literal["cancel", "kill"]) -> None:
         self.history.note(f"{action} {command_id}")
