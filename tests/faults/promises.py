@@ -78,7 +78,7 @@ def broken_promises(seen: Seen, may_end_as: Set[State] = frozenset()) -> list[st
 def _one_true_state(seen: Seen, may_end_as: Set[State]) -> Iterator[str]:
     if seen.state not in FINAL:
         yield f"promise 1: has not ended, it is {seen.state}"
-    elif seen.state in may_end_as or (may_end_as and _says_that_it_never_started(seen)):
+    elif _is_excused(seen, may_end_as):
         pass
     elif (seen.state, seen.exit_code) != (seen.truth.state, seen.truth.code):
         real = f"{seen.truth.state} with {seen.truth.code}"
@@ -88,8 +88,10 @@ def _one_true_state(seen: Seen, may_end_as: Set[State]) -> Iterator[str]:
             yield f"promise 1: {reading.reader} was told {reading.ends}, it is {seen.state}"
 
 
-def _says_that_it_never_started(seen: Seen) -> bool:
-    return seen.state is State.FAILED and seen.exit_code is None and seen.starts == 0
+def _is_excused(seen: Seen, may_end_as: Set[State]) -> bool:
+    """`failed` excuses only what says that it could not start, and did not."""
+    never_started = seen.exit_code is None and seen.starts == 0
+    return seen.state in may_end_as and (seen.state is not State.FAILED or never_started)
 
 
 def _at_most_one_start(seen: Seen) -> Iterator[str]:
@@ -104,9 +106,10 @@ def _at_most_one_start(seen: Seen) -> Iterator[str]:
 def _right_bytes(seen: Seen) -> Iterator[str]:
     for stream in Stream:
         stored = seen.stored[stream]
-        if stored != _kept(seen, stream)[: len(stored)]:
+        fitting = [kept for kept in _kept(seen, stream) if kept.startswith(stored)]
+        if not fitting:
             yield f"promise 3: {_digests(seen, stream)}"
-        elif _is_whole(seen) and len(stored) < len(_kept(seen, stream)):
+        elif _is_whole(seen) and stored not in fitting:
             yield f"promise 3: says complete, and is not: {_digests(seen, stream)}"
     for stream in Stream:
         if seen.exit_code is not None and seen.written[stream] != len(seen.truth.of(stream)):
@@ -128,20 +131,25 @@ def _is_whole(seen: Seen) -> bool:
     return seen.output_complete and seen.exit_code is not None
 
 
-def _kept(seen: Seen, stream: str) -> bytes:
-    """What the process wrote to `stream`, without the named gaps."""
-    whole = seen.truth.of(stream)
+def _kept(seen: Seen, stream: str) -> list[bytes]:
+    """What may be stored: what the process wrote to `stream`, without any of the named gaps.
+
+    A gap may have been stored before it was damaged at the agent.
+    """
+    kept = [seen.truth.of(stream)]
     for gap in sorted(seen.missing, key=lambda gap: -gap.offset):
         if gap.stream == stream:
-            whole = whole[: gap.offset] + whole[gap.offset + gap.length :]
-    return whole
+            end = gap.offset + gap.length
+            kept += [whole[: gap.offset] + whole[end:] for whole in kept]
+    return kept
 
 
 def _digests(seen: Seen, stream: str) -> str:
-    stored, real = seen.stored[stream], _kept(seen, stream)
+    stored, real = seen.stored[stream], seen.truth.of(stream)
     return (
         f"{stream} stored {len(stored)} bytes {sha256(stored).hexdigest()[:12]}, written"
-        f" {len(real)} bytes {sha256(real).hexdigest()[:12]}, differs at {_differs(stored, real)}"
+        f" {len(real)} bytes {sha256(real).hexdigest()[:12]}, differs at {_differs(stored, real)},"
+        f" missing {list(seen.missing)}"
     )
 
 

@@ -34,8 +34,9 @@ def test_promises_that_are_kept_are_not_told() -> None:
 
 def test_a_command_that_did_not_start_may_say_so_where_a_fault_kept_it_from_it() -> None:
     seen = replace(KEPT, state=State.FAILED, exit_code=None, starts=0, readings=[])
-    assert broken_promises(seen, {State.LOST}) == []
-    assert broken_promises(replace(seen, starts=1), {State.LOST}) != []
+    assert broken_promises(seen, {State.FAILED}) == []
+    assert broken_promises(replace(seen, starts=1), {State.FAILED}) != []
+    assert broken_promises(replace(seen, starts=1, exit_code=1), {State.FAILED}) != []
 
 
 def test_a_named_gap_is_excused_only_by_a_fault_that_may_damage() -> None:
