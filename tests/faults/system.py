@@ -156,8 +156,9 @@ class System:
 
     async def kill_runner(self) -> None:
         """kill -9; the agent sees to the next one."""
+        await until(lambda: self.runner_pid() is not None)
         pid = self.runner_pid()
-        assert pid is not None, "no runner lives"
+        assert pid is not None
         self.history.note(f"SIGKILL to the runner, pid {pid}")
         os.kill(pid, signal.SIGKILL)
         await until(lambda: not is_alive(pid))
