@@ -16,7 +16,7 @@ ARGS ?=
 # The compose command, where it is not Docker's own.
 COMPOSE ?= docker compose
 
-.PHONY: help setup demo up test check static bench fmt clean constraints
+.PHONY: help setup demo up test test-faults check static bench fmt clean constraints
 .PHONY: compose-env compose-up compose-test compose-down
 
 help:  ## List the targets.
@@ -57,8 +57,11 @@ $(BIN)/mypy scripts
 $(BIN)/lint-imports
 endef
 
-test: $(DEV)  ## Run every test (ARGS="..." goes to pytest).
+test: $(DEV)  ## Run every test but those of real faults (ARGS="..." goes to pytest).
 	@$(PY) -m pytest $(ARGS)
+
+test-faults: $(DEV)  ## Kill, cut, fill and damage real processes; TRIALS=200 for long, SEED=... again.
+	@$(PY) -m pytest tests/faults -m "not slow" $(ARGS)
 
 check: $(DEV)  ## Run what a change has to pass: ruff, mypy, lint-imports, unit and contract tests.
 	$(CODE_CHECKS)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ogent.client import Finished, State
 from tests.e2e.conftest import NewAgent, NewController
-from tests.e2e.cutting_proxy import CuttingProxy
+from tests.e2e.faulty_proxy import FaultyProxy
 from tests.e2e.services import Controller, agent_in, online
 from tests.integration.sdk.ogent_process import Ogent
 
@@ -16,7 +16,7 @@ LONG_OUTPUT = b"".join(b"%d\n" % n for n in range(2000, 202_000))
 async def test_cuts_between_agent_and_controller_cost_no_byte(
     controller: Controller, cli: Ogent, tmp_path: Path
 ) -> None:
-    async with CuttingProxy(controller.url).serving() as proxy:
+    async with FaultyProxy(controller.url).serving() as proxy:
         with agent_in(tmp_path / "agent", "cut-off", proxy.url) as agent:
             agent.service.start()
             async with controller.client() as client:
@@ -35,7 +35,7 @@ async def test_cuts_between_reader_and_controller_cost_no_byte(
     agent = new_agent(controller, "well-connected")
     async with controller.client() as client:
         await online(client, agent.id)
-    async with CuttingProxy(controller.url).serving() as proxy:
+    async with FaultyProxy(controller.url).serving() as proxy:
         environ = {"OGENT_URL": proxy.url, "OGENT_TOKEN": token}
         async with Ogent(tmp_path, environ).open() as cli, asyncio.TaskGroup() as tasks:
             run = tasks.create_task(cli.run("exec", agent.id, "--", LONG))
