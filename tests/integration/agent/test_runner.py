@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.infrastructure.runner.records import frame, to_json
 from agent.infrastructure.runner.server import CONNECTIONS_MAX, IDLE_S
 from tests.fakes.runner_process import (
     LENGTH,
+    MAIN,
     RunnerProcess,
     Talk,
     check_index,
     connect,
     end_everything,
-    facts_in,
+    facts_of,
     is_alive,
     stored,
     wait_until,
@@ -66,8 +68,7 @@ def tree(talk: Talk, data_dir: Path, script: str, lines: int, **changes: object)
 
 
 def written_down(data_dir: Path, command_id: str = "c") -> bool:
-    path = data_dir / "spool" / command_id / "exit"
-    return path.exists() and path.stat().st_size > 0
+    return "end" in facts_of(data_dir, command_id)
 
 
 def connected(data_dir: Path) -> socket.socket:
@@ -102,7 +103,7 @@ def test_how_a_command_ended_is_told(
 
 def test_the_end_is_written_down_before_it_is_told(talk: Talk, data_dir: Path) -> None:
     end = talk.run("c", "exit 7")
-    assert facts_in(data_dir / "spool" / "c" / "exit") == end
+    assert facts_of(data_dir, "c")["end"] == end
 
 
 def test_the_end_of_a_command_that_was_told_to_nobody_is_told_to_who_comes(
@@ -289,17 +290,15 @@ def test_a_full_disk_makes_the_command_wait_and_loses_nothing(small_disk: Path) 
     runner.kill()
 
 
-def test_an_end_that_the_disk_does_not_take_is_told_once_it_is_written(small_disk: Path) -> None:
-    data_dir, ballast = small_disk / "data", small_disk / "ballast"
+def test_an_end_is_noted_although_the_disk_is_full(small_disk: Path) -> None:
+    data_dir = small_disk / "data"
     runner = RunnerProcess(data_dir)
     with runner.talk() as talk:
         talk.start("c", "sleep 1000")
-        fill(ballast)
+        fill(small_disk / "ballast")
         talk.stop("c", force=1)
-        talk.hear("short_of_space", "c")
-        assert talk.job("c")["state"] == "running"  # type: ignore[index]
-        ballast.unlink()
         assert talk.end_of("c")["ended_as"] == "cancelled"
+    assert facts_of(data_dir, "c")["end"]["ended_as"] == "cancelled"
     runner.kill()
 
 
@@ -376,7 +375,7 @@ def test_a_deadline_holds_although_no_agent_is_there(runner: RunnerProcess, data
     with runner.talk() as talk:
         pids = tree(talk, data_dir, TREE + "wait", 4, timeout_s=0.8)
     wait_until(lambda: written_down(data_dir))
-    end = facts_in(data_dir / "spool" / "c" / "exit")
+    end = facts_of(data_dir, "c")["end"]
     assert (end["ended_as"], end["failure"]["code"]) == ("timed_out", "timed_out")
     assert not any(is_alive(pid) for pid in pids)
 
@@ -537,8 +536,8 @@ def test_a_number_that_was_given_to_another_process_is_not_the_commands(
     runner.kill()
     end_everything(data_dir)
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    start = data_dir / "spool" / "c" / "start"
-    start.write_bytes(_with_pid(start, bystander.pid))
+    with (data_dir / "spool" / "c" / "facts").open("ab") as facts:
+        facts.write(frame(to_json({"pid": bystander.pid})))
     after = RunnerProcess(data_dir)
     with after.talk() as talk:
         assert (talk.welcome["jobs"][0]["end"] or talk.end_of("c"))["ended_as"] == "lost"
@@ -546,12 +545,6 @@ def test_a_number_that_was_given_to_another_process_is_not_the_commands(
     bystander.kill()
     bystander.wait()
     after.kill()
-
-
-def _with_pid(start: Path, pid: int) -> bytes:
-    from agent.infrastructure.runner.records import frame, to_json
-
-    return frame(to_json({**facts_in(start), "pid": pid}))
 
 
 def test_a_copied_folder_kills_nothing_of_the_original(
@@ -571,9 +564,42 @@ def test_a_copied_folder_kills_nothing_of_the_original(
         talk.end_of("c")
 
 
+def test_facts_that_cannot_be_read_are_no_reason_to_remove_what_is_there(
+    runner: RunnerProcess, data_dir: Path
+) -> None:
+    with runner.talk() as talk:
+        talk.run("c", "echo hi")
+    runner.kill()
+    facts = data_dir / "spool" / "c" / "facts"
+    facts.unlink()
+    facts.mkdir()  # reading fails
+    after = RunnerProcess(data_dir)
+    assert stored(data_dir, "c") == b"hi\n"
+    after.kill()
+
+
+@pytest.mark.parametrize("position", range(0, 600, 7))
+def test_a_flipped_bit_in_the_facts_never_makes_a_command_unknown(
+    runner: RunnerProcess, data_dir: Path, position: int
+) -> None:
+    with runner.talk() as talk:
+        talk.run("c", "exit 7")
+    runner.kill()
+    facts = data_dir / "spool" / "c" / "facts"
+    raw = bytearray(facts.read_bytes())
+    raw[position % len(raw)] ^= 1 << position % 8
+    facts.write_bytes(raw)
+    after = RunnerProcess(data_dir)
+    with after.talk() as talk:
+        assert talk.start("c", "true")["code"] == "started_before"
+        end = talk.welcome["jobs"][0]["end"]
+        assert (end["ended_as"], end.get("code")) in ((None, 7), ("lost", None))
+    after.kill()
+
+
 def test_a_folder_that_was_begun_and_not_written_is_cleared_away(data_dir: Path) -> None:
     (data_dir / "spool" / "c").mkdir(parents=True)
-    (data_dir / "spool" / "c" / "start").touch()
+    (data_dir / "spool" / "c" / "facts").touch()
     (data_dir / "spool" / "a file").touch()
     runner = RunnerProcess(data_dir)
     with runner.talk() as talk:
@@ -630,7 +656,7 @@ GARBAGE = [
     LENGTH.pack(0),
     LENGTH.pack(4) + b"\xff\xfe\0\1",
     LENGTH.pack(200_000) + b"[" * 200_000,
-    LENGTH.pack(8) + b'{"do":1}',
+    LENGTH.pack(9) + b'{"do":[]}',
     LENGTH.pack(10) + b'{"do": {}}',
 ]
 
@@ -728,9 +754,7 @@ def test_what_a_stopped_agent_missed_it_hears_once_it_reads(
 
 def test_a_host_that_bounds_the_limit_keeps_its_bound(data_dir: Path) -> None:
     limit = f'ulimit -HR 5000000; exec {sys.executable} -I -S "$@"'
-    runner = RunnerProcess(
-        data_dir, "/bin/sh", "-c", limit.replace('"$@"', f"{_main()} {data_dir}")
-    )
+    runner = RunnerProcess(data_dir, "/bin/sh", "-c", limit.replace('"$@"', f"{MAIN} {data_dir}"))
     with runner.talk() as talk:
         pids = tree(talk, data_dir, "setsid sleep 1000 & echo $!; sleep 1000", 1)
         talk.stop("c", force=1)
@@ -738,12 +762,6 @@ def test_a_host_that_bounds_the_limit_keeps_its_bound(data_dir: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
     assert resource.getrlimit(resource.RLIMIT_RTTIME)[1] == resource.RLIM_INFINITY
     runner.kill()
-
-
-def _main() -> str:
-    from tests.fakes.runner_process import MAIN
-
-    return str(MAIN)
 
 
 def test_a_digest_of_what_is_stored_is_that_of_what_was_written(talk: Talk, data_dir: Path) -> None:
