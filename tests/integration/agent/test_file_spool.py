@@ -1,7 +1,7 @@
 """The spool on a disk that damages what lies on it."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,27 +30,25 @@ def taken(home: FileHome) -> list[Chunk]:
     return chunks
 
 
-def check(home: FileHome, written: dict[Stream, bytes], before: Position | None = None) -> int:
-    """Everything that is given and said is true; how many bytes are named as missing."""
-    sent = dict.fromkeys(Stream, b"")
-    if before is not None:
-        home.spool.seek(C, before)
-        sent = {stream: written[stream][: before.bytes_of(stream)] for stream in Stream}
+def check(home: FileHome, written: dict[Stream, bytes], sent: Sequence[Chunk] = ()) -> int:
+    """Everything that is given and said is true; how many bytes are named as missing.
+
+    `sent` was given before.
+    """
     home.spool.finish(C, home.written())
-    for chunk in taken(home):
-        assert chunk.offset == len(sent[chunk.stream])
-        sent[chunk.stream] += chunk.data
+    chunks = [*sent, *taken(home)]
     totals = home.spool.totals(C)
     for stream, said in ((OUT, totals.stdout), (ERR, totals.stderr)):
+        data = b"".join(chunk.data for chunk in chunks if chunk.stream is stream)
         gaps = [gap for gap in totals.missing if gap.stream is stream]
+        assert (said.sent, said.written) == (len(data), len(written[stream]))
         if said.digest:
             digest = BlockDigest()
-            digest.update(sent[stream])
+            digest.update(data)
             assert said.digest == digest.hexdigest()
-            assert sent[stream] == without(written[stream], gaps)
+            assert data == without(written[stream], gaps)
         else:
             assert gaps
-        assert (said.sent, said.written) == (len(sent[stream]), len(written[stream]))
     return sum(gap.length for gap in totals.missing)
 
 
