@@ -13,7 +13,6 @@ import pytest
 
 from agent.application.ports.executor import RunningProcess
 from agent.domain.errors import CannotStart, NeverStarted, SpawnFailed, StartedBefore
-from agent.domain.ids import CommandId
 from agent.domain.models.execution import Failure, State, StopFailure
 from agent.domain.models.executor import Exit
 from agent.domain.models.output import Counts
@@ -22,13 +21,14 @@ from agent.infrastructure.executors.accounts import own_account
 from agent.infrastructure.executors.local_executor import LocalExecutor
 from agent.infrastructure.runner.client import RunnerClient
 from agent.infrastructure.storage.file_spool import FileSpool
-from tests.fakes.agent_ports import LOCAL, C, an_order, settle
+from tests.fakes.agent_ports import LOCAL, an_order, settle
 from tests.fakes.runner_process import (
     RunnerProcess,
     commands_in,
     end_everything,
     is_alive,
     kill_runner,
+    own_id,
     stored,
 )
 
@@ -36,6 +36,7 @@ from tests.fakes.runner_process import (
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 
 SPOOL_BYTES = 2 * 1024 * 1024
+C = own_id("c")
 
 
 @dataclass
@@ -51,16 +52,18 @@ class Here:
     taken: int = 0
 
     async def start(self, command: str, command_id: str = "c", **fields: object) -> RunningProcess:
-        order = an_order(command_id, command=command, **fields)
+        order = an_order(own_id(command_id), command=command, **fields)
         return await self.executor.start(order, LOCAL, self.failures.append)
 
     async def take_over(self, keeper: str | None = None, command_id: str = "c") -> RunningProcess:
         keeper = self.executor.keeper if keeper is None else keeper
-        return await self.executor.take_over(an_order(command_id), keeper, self.failures.append)
+        return await self.executor.take_over(
+            an_order(own_id(command_id)), keeper, self.failures.append
+        )
 
     async def printed(self, size: int, command_id: str = "c") -> bytes:
         """What a command has printed, once that is so much."""
-        while len(data := stored(self.data_dir, command_id)) < size:
+        while len(data := stored(self.data_dir, own_id(command_id))) < size:
             await asyncio.sleep(0.01)  # news are hints, and end with the command
         return data
 
@@ -106,8 +109,8 @@ async def test_both_streams_and_the_exit_code_arrive(here: Here) -> None:
     assert (ending.exit, ending.stopped_as, ending.failure) == (Exit(code=4), None, None)
     assert ending.written.in_all == ending.written.kept == Counts(4, 4)
     assert ending.started_at == process.started_at <= ending.finished_at
-    assert stored(here.data_dir, "c") == b"out\n"
-    assert stored(here.data_dir, "c", "stderr") == b"err\n"
+    assert stored(here.data_dir, own_id("c")) == b"out\n"
+    assert stored(here.data_dir, own_id("c"), "stderr") == b"err\n"
 
 
 async def test_the_end_may_be_asked_for_again(here: Here) -> None:
@@ -126,7 +129,7 @@ async def test_a_command_that_is_ended_by_a_signal_names_it(here: Here) -> None:
 async def test_growth_is_told(here: Here) -> None:
     process = await here.start("echo one; sleep 1000")
     await here.grown.wait()
-    assert stored(here.data_dir, "c") == b"one\n"
+    assert stored(here.data_dir, own_id("c")) == b"one\n"
     await process.stop(State.CANCELLED, Force.KILL, None)
     await process.wait()
 
@@ -146,16 +149,16 @@ async def test_a_command_that_cannot_start_says_why_and_nothing_is_left(
     here: Here, fields: dict[str, object], word: str
 ) -> None:
     with pytest.raises(SpawnFailed, match=word):
-        await here.executor.start(an_order(**fields), LOCAL, here.failures.append)
-    assert not list((here.data_dir / "spool").glob("c.*"))
+        await here.executor.start(an_order(C, **fields), LOCAL, here.failures.append)
+    assert not list((here.data_dir / "spool").glob(f"{C}.*"))
 
 
 async def test_the_input_is_given_and_ends(here: Here) -> None:
     text = "ä" * 100_000
     await (await here.start("cat; cat", stdin=text)).wait()
-    assert stored(here.data_dir, "c").decode() == text
+    assert stored(here.data_dir, own_id("c")).decode() == text
     await (await here.start("cat", "other")).wait()
-    assert stored(here.data_dir, "other") == b""
+    assert stored(here.data_dir, own_id("other")) == b""
 
 
 async def test_an_order_is_started_once(here: Here) -> None:
@@ -172,7 +175,7 @@ async def test_a_full_spool_makes_the_command_wait_until_there_is_room(here: Her
     await here.printed(SPOOL_BYTES)
     other = await here.start("echo hi", "other")  # one of which nothing is kept waits for nobody
     assert (await other.wait()).exit == Exit(code=0)
-    held = len(stored(here.data_dir, "c"))
+    held = len(stored(here.data_dir, own_id("c")))
     assert held < SPOOL_BYTES + 2 * 1024 * 1024
     while await _take(here) < 9_000_000:
         await asyncio.sleep(0.01)
@@ -201,9 +204,9 @@ async def tree(
 ) -> tuple[RunningProcess, list[int]]:
     """A command whose script has printed the numbers of `lines` processes."""
     process = await here.start(script, **fields)
-    while stored(here.data_dir, "c").count(b"\n") < lines:
+    while stored(here.data_dir, own_id("c")).count(b"\n") < lines:
         await asyncio.sleep(0.01)
-    pids = [int(line) for line in stored(here.data_dir, "c").split()]
+    pids = [int(line) for line in stored(here.data_dir, own_id("c")).split()]
     assert all(is_alive(pid) for pid in pids)
     return process, pids
 
@@ -266,9 +269,9 @@ async def test_a_paused_tree_stands_still_and_goes_on(here: Here) -> None:
     process = await here.start("while sleep 0.01; do echo x; done")
     await here.printed(3)
     assert await process.pause()
-    before = len(stored(here.data_dir, "c"))
+    before = len(stored(here.data_dir, own_id("c")))
     await asyncio.sleep(0.2)  # the time in which it would have written
-    assert len(stored(here.data_dir, "c")) <= before + 4
+    assert len(stored(here.data_dir, own_id("c"))) <= before + 4
     assert await process.resume()
     await here.printed(before + 20)
     assert await process.pause()
@@ -293,7 +296,7 @@ async def test_pipes_that_children_hold_are_read_for_a_second_and_the_children_l
     script = "(while sleep 0.05; do echo x; done) & echo $!"
     process = await here.start(script)
     ending = await process.wait()
-    child = int(stored(here.data_dir, "c").split()[0])
+    child = int(stored(here.data_dir, own_id("c")).split()[0])
     assert ending.exit == Exit(code=0)
     assert 0.9 < (ending.finished_at - ending.started_at).total_seconds() < 10
     await asyncio.sleep(0.3)  # it writes on, and must not be ended by that
@@ -304,7 +307,7 @@ async def test_pipes_that_children_hold_are_read_for_a_second_and_the_children_l
 async def test_what_is_in_the_pipe_of_an_ended_process_is_kept(here: Here) -> None:
     process = await here.start("head -c 600000 /dev/zero; sleep 1000 & exit 0")
     assert (await process.wait()).written.kept == Counts(600_000, 0)
-    assert len(stored(here.data_dir, "c")) == 600_000
+    assert len(stored(here.data_dir, own_id("c"))) == 600_000
 
 
 # --- another agent ----------------------------------------------------------------------------
@@ -366,7 +369,7 @@ async def test_when_the_runner_dies_the_tree_is_ended_and_then_lost(here: Here) 
     ending = await process.wait()
     assert (ending.stopped_as, ending.exit) == (State.LOST, Exit())
     assert ending.failure is not None and ending.failure.code == "runner_died"
-    assert ending.written.in_all.stdout == len(stored(here.data_dir, "c"))
+    assert ending.written.in_all.stdout == len(stored(here.data_dir, own_id("c")))
     assert not any(is_alive(pid) for pid in pids)
 
 
@@ -389,7 +392,7 @@ async def test_a_command_that_waited_for_a_runner_is_followed_to_its_end(tmp_pat
     executor = LocalExecutor(own_account(), client)
     failures: list[StopFailure] = []
     starting = asyncio.create_task(
-        executor.start(an_order(command="exit 3"), LOCAL, failures.append)
+        executor.start(an_order(C, command="exit 3"), LOCAL, failures.append)
     )
     await settle()
     keeping = asyncio.create_task(client.keep())
@@ -427,7 +430,7 @@ async def test_what_a_runner_left_and_nobody_knows_is_ended_and_forgotten(data_d
         await (await first.start("exit 0", "other")).wait()
         await (await first.start("exit 0", "known")).wait()
     async with an_agent(data_dir) as second:
-        await second.executor.discard_strays([CommandId("known")])
-        while commands_in(data_dir) != {"known"}:
+        await second.executor.discard_strays([own_id("known")])
+        while commands_in(data_dir) != {own_id("known")}:
             await asyncio.sleep(0.01)  # nothing tells of the end of what nobody knows
     assert not any(is_alive(pid) for pid in pids)

@@ -85,7 +85,7 @@ async def test_an_order_is_accepted_once(journal: Journal) -> None:
 
 async def test_an_order_survives_whole_whatever_its_text(opened: Opener) -> None:
     order = an_order(
-        command="echo '\udcff\n\x00€'", timeout_s=1.5, env={"A": "ä\t"}, cwd="/tmp", stdin="x" * 9999,
+        command="echo '\udcff\n\x00€'", timeout_s=1.5, env={"A": "ä\t"}, cwd="/tmp", stdin="x" * 99,
         expires_at=NOW + timedelta(microseconds=1),
     )  # fmt: skip
     async with opened() as journal:

@@ -6,6 +6,7 @@ outcome only when counts and digests agree, as the real one does.
 
 import asyncio
 import hashlib
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from ogent.protocol.codec import format_time, pack
 USERNAME = "agent-account"
 PASSWORD = "correct horse battery"
 BLOCK = 1024 * 1024
+#: Behind every id of a command: other tests run on this host, and a tree is found by its id, too.
+OWN = f"-{os.urandom(6).hex()}"
 DEADLINE_S = 60
 
 
@@ -65,6 +68,11 @@ class Record:
         if digests != (block_digest(self.stdout), block_digest(self.stderr)):
             return "digest_mismatch"
         return None
+
+
+def _name(frame: dict[str, Any]) -> str:
+    """What the test calls a command."""
+    return str(frame["command_id"]).removesuffix(OWN)
 
 
 def block_digest(data: bytes | bytearray) -> str:
@@ -183,7 +191,8 @@ class RecordingController:
 
     async def send_order(self, event: str, order: dict[str, Any]) -> dict[str, Any]:
         """Send any order; the agent's acknowledgement."""
-        return await self.call(event, {"order": pack(order), "signature": b"", "key_id": ""})
+        own = {**order, "command_id": order["command_id"] + OWN}
+        return await self.call(event, {"order": pack(own), "signature": b"", "key_id": ""})
 
     async def call(self, event: str, payload: Any) -> Any:
         """Send anything to the agent; its acknowledgement."""
@@ -193,6 +202,8 @@ class RecordingController:
     async def emit(self, event: str, payload: Any) -> None:
         """Send anything to the agent."""
         assert self._sio is not None
+        if "command_id" in payload:
+            payload = {**payload, "command_id": payload["command_id"] + OWN}
         await self._sio.emit(event, payload, to=self._sid)
 
     async def finished(self, command_id: str) -> Record:
@@ -217,7 +228,8 @@ class RecordingController:
             self._sid = sid
 
         async def register(sid: str, frame: dict[str, Any]) -> None:
-            self.registrations.append(frame)
+            held = [{**held, "command_id": _name(held)} for held in frame["resume"]]
+            self.registrations.append({**frame, "resume": held})
             self.epoch += 1
             answer = {
                 "status": "success",
@@ -225,7 +237,7 @@ class RecordingController:
                 "epoch": self.epoch,
                 "server_time": format_time(datetime.now(UTC)),
                 "dispatch_keys": [],
-                "resume": [self._resume(held["command_id"]) for held in frame["resume"]],
+                "resume": [self._resume(command) for command in frame["resume"]],
             }
             assert await sio.call("registration_response", answer, to=sid, timeout=20) is True
             self.registered.set()
@@ -233,7 +245,7 @@ class RecordingController:
 
         async def progress(sid: str, frame: dict[str, Any]) -> None:
             self.frames.append("command_progress")
-            record = self.commands.get(frame["command_id"])
+            record = self.commands.get(_name(frame))
             if record is None:
                 return
             record.take(frame)
@@ -246,7 +258,7 @@ class RecordingController:
             self.frames.append("command_state")
             if not self.answers_states:
                 await asyncio.Event().wait()
-            self.commands.setdefault(frame["command_id"], Record()).states.append(frame["state"])
+            self.commands.setdefault(_name(frame), Record()).states.append(frame["state"])
             self._changed.set()
             return {"ok": True}
 
@@ -263,14 +275,14 @@ class RecordingController:
         sio.on("command_state", state)
         sio.on("command_result", result)
 
-    def _resume(self, command_id: str) -> dict[str, Any]:
-        record = self.commands.get(command_id)
+    def _resume(self, held: dict[str, Any]) -> dict[str, Any]:
+        command_id, record = held["command_id"], self.commands.get(_name(held))
         if record is None or record.result is not None:
             return {"command_id": command_id, "drop": True}
         return {"command_id": command_id, "drop": False, **record.stored()}
 
     def _settle(self, frame: dict[str, Any]) -> dict[str, Any]:
-        record = self.commands.setdefault(frame["command_id"], Record())
+        record = self.commands.setdefault(_name(frame), Record())
         if disagreement := record.disagreement(frame):
             error = {"code": disagreement, "message": ""}
             return {"ok": False, "error": error, **record.stored()}

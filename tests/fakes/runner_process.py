@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from agent.domain.ids import CommandId
 from agent.domain.stopping import Impulse
 from agent.infrastructure.runner import main as runner_main
 from agent.infrastructure.runner.process_tree import ProcessTree
@@ -22,7 +23,6 @@ from agent.infrastructure.runner.records import (
     INDEX_RECORD,
     Damage,
     frames_in,
-    from_json,
     unpack_index,
 )
 
@@ -30,8 +30,15 @@ from agent.infrastructure.runner.records import (
 DEADLINE_S = 20.0
 MAIN = Path(runner_main.__file__)
 LENGTH = struct.Struct("<I")
+#: Behind every id of a command: other tests run on this host, and a tree is found by its id, too.
+OWN = f"-{os.urandom(6).hex()}"
 
 Facts = dict[str, Any]
+
+
+def own_id(name: str) -> CommandId:
+    """An id that no other test on this host uses."""
+    return CommandId(name + OWN)
 
 
 class RunnerProcess:
@@ -122,6 +129,8 @@ class Talk:
     def say(self, do: str, **facts: Any) -> str:
         """Send a request; its number."""
         self._numbers += 1
+        if isinstance(facts.get("id"), str):
+            facts["id"] += OWN
         payload = json.dumps({"do": do, "n": str(self._numbers), **facts}).encode()
         self.connection.sendall(LENGTH.pack(len(payload)) + payload)
         return str(self._numbers)
@@ -140,7 +149,8 @@ class Talk:
         if len(head) < LENGTH.size:
             raise EOFError
         (length,) = LENGTH.unpack(head)
-        frame: Facts = json.loads(self._file.read(length))
+        text = self._file.read(length).decode()
+        frame: Facts = json.loads(text.replace(OWN, ""))
         return frame
 
     def hear(self, word: str, command_id: str | None = None) -> Facts:
@@ -221,11 +231,12 @@ def check_index(data_dir: Path, name: str) -> None:
 
 
 def facts_of(data_dir: Path, name: str) -> Facts:
-    """All framed facts of a command, later ones over earlier ones."""
+    """What is written down of a command, later facts over earlier ones."""
+    path = data_dir / "spool" / f"{name}.facts"
     facts: Facts = {}
-    for part in frames_in((data_dir / "spool" / f"{name}.facts").read_bytes()):
+    for part in frames_in(path.read_bytes() if path.exists() else b""):
         if not isinstance(part, Damage):
-            facts |= from_json(part)
+            facts |= json.loads(part.decode().replace(OWN, ""))
     return facts
 
 
@@ -264,9 +275,7 @@ def end_everything(data_dir: Path) -> None:
     for name in commands_in(data_dir):
         with suppress(OSError, KeyError, ValueError):
             start = facts_of(data_dir, name)["start"]
-            tree = ProcessTree(
-                0, int(start["since"]), start["command_id"], int(start.get("limit_number", 0))
-            )
+            tree = ProcessTree(0, int(start["since"]), "-", int(start["limit_number"]))
             while tree.signal(Impulse.KILL).pids:
                 time.sleep(0.01)  # nothing tells of the end of somebody else's child
 

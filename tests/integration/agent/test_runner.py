@@ -18,6 +18,7 @@ from agent.infrastructure.runner.records import frame, to_json
 from agent.infrastructure.runner.server import CONNECTIONS_MAX, IDLE_S
 from tests.fakes.runner_process import (
     LENGTH,
+    MAIN,
     RunnerProcess,
     Talk,
     check_index,
@@ -67,9 +68,12 @@ def tree(talk: Talk, data_dir: Path, script: str, lines: int, **changes: object)
     return pids
 
 
+def facts_file(data_dir: Path) -> Path:
+    return data_dir / "spool" / "c.facts"
+
+
 def written_down(data_dir: Path, command_id: str = "c") -> bool:
-    path = data_dir / "spool" / f"{command_id}.facts"
-    return path.exists() and "end" in facts_of(data_dir, command_id)
+    return "end" in facts_of(data_dir, command_id)
 
 
 def connected(data_dir: Path) -> socket.socket:
@@ -290,15 +294,15 @@ def test_a_full_disk_makes_the_command_wait_and_loses_nothing(small_disk: Path) 
     runner.kill()
 
 
-def test_an_end_finds_room_on_a_full_disk_beside_the_beginning(small_disk: Path) -> None:
-    data_dir, ballast = small_disk / "data", small_disk / "ballast"
+def test_an_end_is_noted_although_the_disk_is_full(small_disk: Path) -> None:
+    data_dir = small_disk / "data"
     runner = RunnerProcess(data_dir)
     with runner.talk() as talk:
         talk.start("c", "sleep 1000")
-        fill(ballast)
+        fill(small_disk / "ballast")
         talk.stop("c", force=1)
         assert talk.end_of("c")["ended_as"] == "cancelled"
-        assert facts_of(data_dir, "c")["end"]["ended_as"] == "cancelled"
+    assert facts_of(data_dir, "c")["end"]["ended_as"] == "cancelled"
     runner.kill()
 
 
@@ -536,8 +540,8 @@ def test_a_number_that_was_given_to_another_process_is_not_the_commands(
     runner.kill()
     end_everything(data_dir)
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    facts = facts_of(data_dir, "c") | {"pid": bystander.pid}
-    (data_dir / "spool" / "c.facts").write_bytes(frame(to_json(facts)))
+    with facts_file(data_dir).open("ab") as facts:
+        facts.write(frame(to_json({"pid": bystander.pid})))
     after = RunnerProcess(data_dir)
     with after.talk() as talk:
         assert (talk.welcome["jobs"][0]["end"] or talk.end_of("c"))["ended_as"] == "lost"
@@ -564,9 +568,42 @@ def test_a_copied_folder_kills_nothing_of_the_original(
         talk.end_of("c")
 
 
+def test_facts_that_cannot_be_read_are_no_reason_to_remove_what_is_there(
+    runner: RunnerProcess, data_dir: Path
+) -> None:
+    with runner.talk() as talk:
+        talk.run("c", "echo hi")
+    runner.kill()
+    facts = facts_file(data_dir)
+    facts.unlink()
+    facts.mkdir()  # reading fails
+    after = RunnerProcess(data_dir)
+    assert stored(data_dir, "c") == b"hi\n"
+    after.kill()
+
+
+@pytest.mark.parametrize("position", range(0, 600, 7))
+def test_a_flipped_bit_in_the_facts_never_makes_a_command_unknown(
+    runner: RunnerProcess, data_dir: Path, position: int
+) -> None:
+    with runner.talk() as talk:
+        talk.run("c", "exit 7")
+    runner.kill()
+    facts = facts_file(data_dir)
+    raw = bytearray(facts.read_bytes())
+    raw[position % len(raw)] ^= 1 << position % 8
+    facts.write_bytes(raw)
+    after = RunnerProcess(data_dir)
+    with after.talk() as talk:
+        assert talk.start("c", "true")["code"] == "started_before"
+        end = talk.welcome["jobs"][0]["end"]
+        assert (end["ended_as"], end.get("code")) in ((None, 7), ("lost", None))
+    after.kill()
+
+
 def test_files_that_were_begun_and_not_written_are_cleared_away(data_dir: Path) -> None:
     (data_dir / "spool").mkdir(parents=True)
-    (data_dir / "spool" / "c.facts").touch()
+    facts_file(data_dir).touch()
     (data_dir / "spool" / "a file").touch()
     runner = RunnerProcess(data_dir)
     with runner.talk() as talk:
@@ -623,7 +660,7 @@ GARBAGE = [
     LENGTH.pack(0),
     LENGTH.pack(4) + b"\xff\xfe\0\1",
     LENGTH.pack(200_000) + b"[" * 200_000,
-    LENGTH.pack(8) + b'{"do":1}',
+    LENGTH.pack(9) + b'{"do":[]}',
     LENGTH.pack(10) + b'{"do": {}}',
 ]
 
@@ -721,9 +758,7 @@ def test_what_a_stopped_agent_missed_it_hears_once_it_reads(
 
 def test_a_host_that_bounds_the_limit_keeps_its_bound(data_dir: Path) -> None:
     limit = f'ulimit -HR 5000000; exec {sys.executable} -I -S "$@"'
-    runner = RunnerProcess(
-        data_dir, "/bin/sh", "-c", limit.replace('"$@"', f"{_main()} {data_dir}")
-    )
+    runner = RunnerProcess(data_dir, "/bin/sh", "-c", limit.replace('"$@"', f"{MAIN} {data_dir}"))
     with runner.talk() as talk:
         pids = tree(talk, data_dir, "setsid sleep 1000 & echo $!; sleep 1000", 1)
         talk.stop("c", force=1)
@@ -731,12 +766,6 @@ def test_a_host_that_bounds_the_limit_keeps_its_bound(data_dir: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
     assert resource.getrlimit(resource.RLIMIT_RTTIME)[1] == resource.RLIM_INFINITY
     runner.kill()
-
-
-def _main() -> str:
-    from tests.fakes.runner_process import MAIN
-
-    return str(MAIN)
 
 
 def test_a_digest_of_what_is_stored_is_that_of_what_was_written(talk: Talk, data_dir: Path) -> None:

@@ -14,7 +14,7 @@ from agent.domain.stopping import Impulse, Survivors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Final
 
 #: Set in the environment of every command; who left its session and its parent is known by it.
@@ -31,6 +31,8 @@ SIGNALS: Final[Mapping[Impulse, int]] = {
     Impulse.CONTINUE: signal.SIGCONT,
     Impulse.PROBE: 0,
 }
+#: How often one look goes on with those who were born during it.
+_ROUNDS_MAX: Final = 16
 #: The status of a process that has ended, and was or was not reaped.
 ENDED: Final = frozenset("ZXx")
 
@@ -63,29 +65,45 @@ class ProcessTree:
         self._limit = b" %d " % limit_number if limit_number else None
 
     def signal(self, impulse: Impulse) -> Survivors:
-        """Send `impulse` to all that live; who lived, and who may not be reached."""
-        members = self._members()
-        number = SIGNALS[impulse]
-        denied = [member.pid for member in members if not _send(member, number)]
-        return Survivors([member.pid for member in members], denied)
+        """Send `impulse` to all that live; who lived, and who may not be reached.
 
-    def _members(self) -> list[Process]:
-        own = os.getpid()
-        processes = {
-            process.pid: process
-            for process in _processes()
-            if process.started >= self._since and process.pid != own
-        }
-        found = {pid for pid, process in processes.items() if self._is_own(process)}
+        Looked through again until nobody is new: who is born while the others are looked at, of
+        one that ends before its turn comes, would be seen by no single look.
+        """
+        number = SIGNALS[impulse]
+        seen: dict[int, Process | None] = {os.getpid(): None}
+        found: set[int] = set()
+        alive: list[int] = []
+        denied: list[int] = []
+        for _ in range(_ROUNDS_MAX):
+            fresh = [pid for pid in _numbers() if pid not in seen]
+            if not fresh:
+                break
+            for member in self._members(fresh, seen, found):
+                alive.append(member.pid)
+                if not _send(member, number):
+                    denied.append(member.pid)
+        return Survivors(alive, denied)
+
+    def _members(
+        self, fresh: Sequence[int], seen: dict[int, Process | None], found: set[int]
+    ) -> list[Process]:
+        """Who lives of the tree among `fresh`, or is found to belong to it by them."""
+        for pid in fresh:
+            process = process_at(pid)
+            seen[pid] = process if process and process.started >= self._since else None
+        processes = {pid: process for pid, process in seen.items() if process is not None}
+        new = {pid for pid in fresh if pid in processes and self._is_own(processes[pid])}
         children: dict[int, list[int]] = {}
         for process in processes.values():
             children.setdefault(process.parent, []).append(process.pid)
-        waiting = list(found)
+        waiting = [*new, *found]
         while waiting:
-            new = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
-            found.update(new)
-            waiting += new
-        return [processes[pid] for pid in found if processes[pid].status not in ENDED]
+            below = [pid for pid in children.get(waiting.pop(), ()) if pid not in new | found]
+            new.update(below)
+            waiting += below
+        found |= new
+        return [processes[pid] for pid in new if processes[pid].status not in ENDED]
 
     def _is_own(self, process: Process) -> bool:
         if self.root and self.root in (process.pid, process.session):
@@ -109,12 +127,10 @@ def is_alive(pid: int, started: int) -> bool:
     return process is not None and process.started == started and process.status not in ENDED
 
 
-def _processes() -> Iterator[Process]:
+def _numbers() -> list[int]:
+    """The numbers of all processes."""
     with os.scandir("/proc") as entries:
-        numbers = [int(entry.name) for entry in entries if entry.name.isdigit()]
-    for pid in numbers:
-        if (process := process_at(pid)) is not None:
-            yield process
+        return [int(entry.name) for entry in entries if entry.name.isdigit()]
 
 
 def _contents(pid: int, name: str) -> bytes:

@@ -508,8 +508,11 @@ def _facts_in(path: str) -> dict[str, Any] | None:
     try:
         with open(path, "rb") as file:
             data = file.read()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as exc:  # what cannot be read now is no reason to remove it
+        _log(f"{path} cannot be read: {exc}")
+        return {}
     facts: dict[str, Any] = {}
     for part in frames_in(data):
         if isinstance(part, Damage):
