@@ -309,11 +309,14 @@ class AgentCore:
             self.max_concurrent, self.clock, self.journal, self.executor, self.recordings
         )
 
-    async def take_up(self) -> None:
-        """What a start does with what the journal holds."""
+    async def take_up(self, *, is_confirmed: bool = True) -> None:
+        """What a start does with what the journal holds, and a first session confirms."""
         for entry in self.journal.unfinished():
             self.supervisor.take_up(entry)
         await settle()
+        if is_confirmed:
+            self.supervisor.confirm()
+            await settle()
 
     async def submit(self, order: Order) -> None:
         """What AcceptOrder does with a good order."""

@@ -54,6 +54,9 @@ class Supervisor:
         self._waiting: OrderedDict[CommandId, Running] = OrderedDict()
         self._running: dict[CommandId, Running] = {}
         self._reserved = 0
+        #: Whether the controller has said what it still wants of what an earlier start left.
+        self._is_confirmed = True
+        self._settling: dict[CommandId, asyncio.Task[None]] = {}
         self._tasks = asyncio.TaskGroup()
         self._following: set[asyncio.Task[None]] = set()
         self._is_stopping = False
@@ -97,7 +100,8 @@ class Supervisor:
 
     def reserve(self, order: Order) -> str | None:
         """Who would start `order` at once, where its turn is now; give it back or submit it."""
-        is_due = not self._waiting and len(self._running) + self._reserved < self._max_concurrent
+        may_start = self._is_confirmed and not self._waiting
+        is_due = may_start and len(self._running) + self._reserved < self._max_concurrent
         self._reserved += 1
         return self._run_execution.keeper_for(order) if is_due else None
 
@@ -117,7 +121,12 @@ class Supervisor:
             self._wait(running)
 
     def take_up(self, entry: Unfinished) -> None:
-        """Go on with what an earlier process of this agent had accepted."""
+        """Go on with what an earlier process of this agent had accepted.
+
+        What waited for its turn is not started before `confirm`: where this is an old copy of the
+        agent's folder, it may have run long ago, and the controller knows.
+        """
+        self._is_confirmed = False
         self._delivery.open(entry.order.id)
         if entry.outcome is not None:
             self._delivery.settle(entry.outcome)
@@ -127,9 +136,16 @@ class Supervisor:
         else:
             self._wait(self._new(entry.order))
 
+    def confirm(self) -> None:
+        """The controller has said what it does not want any more: the rest may start."""
+        self._is_confirmed = True
+        self._fill()
+
     async def control(self, command_id: CommandId, action: Action) -> None:
         """Do `action`, or put it into safe hands; raises InvalidState where it makes no sense."""
-        if command_id in self._waiting:
+        if command_id in self._settling:
+            await asyncio.shield(self._settling[command_id])
+        elif command_id in self._waiting:
             if action not in _FORCE:
                 text = f"command {command_id} has not started: {action} is not possible"
                 raise InvalidState(text)
@@ -137,9 +153,14 @@ class Supervisor:
         elif command_id in self._running:
             await self._control_running(self._running[command_id], action)
 
-    async def discard(self, command_id: CommandId) -> None:
-        """Cancel a command that the controller wants nothing more of; unknown ones are ignored."""
-        await self._cancel(command_id, _DISCARDED)
+    def discard(self, command_id: CommandId) -> None:
+        """Begin to cancel a command that the controller wants nothing more of.
+
+        One that waits is forgotten: nobody is to hear of it. Unknown ones are ignored.
+        """
+        if self._waiting.pop(command_id, None) is None and command_id in self._running:
+            running = self._running[command_id]
+            self._tasks.create_task(running.stop(State.CANCELLED, Force.ASK, _DISCARDED))
 
     async def stop_commands(self) -> None:
         """Cancel every command that is here now, and return when nothing of them is left."""
@@ -168,7 +189,12 @@ class Supervisor:
             await self._running[command_id].stop(State.CANCELLED, Force.ASK, why)
 
     async def _cancel_waiting(self, command_id: CommandId, why: Failure | None) -> None:
-        await self._waiting.pop(command_id).settle_unrun(State.CANCELLED, why)
+        """Settle it, whatever becomes of who asked: until that is stored, it is in `_settling`."""
+        running = self._waiting.pop(command_id)
+        task = self._tasks.create_task(running.settle_unrun(State.CANCELLED, why))
+        self._settling[command_id] = task
+        task.add_done_callback(lambda _: self._settling.pop(command_id, None))
+        await asyncio.shield(task)
 
     async def _control_running(self, running: Running, action: Action) -> None:
         if action in _FORCE:
@@ -194,6 +220,7 @@ class Supervisor:
         while (
             self._waiting
             and not self._is_stopping
+            and self._is_confirmed
             and len(self._running) + self._reserved < self._max_concurrent
         ):
             _, running = self._waiting.popitem(last=False)

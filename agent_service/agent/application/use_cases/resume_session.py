@@ -63,6 +63,7 @@ class ResumeSession:
         await self.journal.store_epoch(answer.epoch, ahead_s=self.time.ahead_s)
         for point in answer.resume:
             if point.is_dropped:
-                await self.supervisor.discard(point.command_id)
+                self.supervisor.discard(point.command_id)
                 await self.delivery.drop(point.command_id)
+        self.supervisor.confirm()
         return {p.command_id: p.stored for p in answer.resume if not p.is_dropped}

@@ -162,8 +162,9 @@ class RunnerClient:
 
     def _catch_up(self) -> None:
         """Tell those who listen what the runner that is here knows of their commands."""
-        while self._to_forget:
-            self.forget(self._to_forget.pop())
+        waiting, self._to_forget = self._to_forget, set()
+        for command_id in waiting:
+            self.forget(command_id)
         by_id = {str(job["id"]): job for job in self.found.values()}
         for command_id, listener in list(self._listeners.items()):
             job = by_id.get(command_id)

@@ -201,7 +201,9 @@ class _Progress:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, FILE_MODE)
         try:
+            size = os.fstat(descriptor).st_size
             if os.write(descriptor, data) != len(data):
+                os.ftruncate(descriptor, size)  # half a record is none
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)

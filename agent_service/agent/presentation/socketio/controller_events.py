@@ -65,8 +65,8 @@ class ControllerEvents:
         return {
             OrderEvent.REGISTRATION_RESPONSE: self._queued(self._registered),
             OrderEvent.EXECUTE_COMMAND: self._begun(self._execute),
-            OrderEvent.CONTROL_COMMAND: self._queued(self._control),
-            OrderEvent.PROGRESS_ACK: self._queued(self._progress_ack),
+            OrderEvent.CONTROL_COMMAND: self._begun(self._control),
+            OrderEvent.PROGRESS_ACK: self._at_once(self._progress_ack),
             OrderEvent.SUPERSEDED: self._superseded,
         }
 
@@ -123,10 +123,19 @@ class ControllerEvents:
 
         return handler
 
+    def _at_once(self, handle: Handler) -> Handler:
+        """A handler that waits for nobody: what makes room must not queue behind who needs it."""
+
+        async def handler(frame: object = None) -> Answer:
+            return await _boundary(handle, frame)
+
+        return handler
+
     def _begun(self, handle: Handler) -> Handler:
         """A handler whose work begins in its turn, and is not waited for by the next.
 
-        So orders that come together share one write to the disk.
+        So orders that come together share one write to the disk, and one that waits for a full
+        disk or for a runner holds up nobody.
         """
 
         async def handler(frame: object = None) -> Answer:

@@ -177,7 +177,7 @@ async def test_a_stop_failure_after_the_end_changes_nothing(core: AgentCore) -> 
 
 async def test_a_control_of_what_is_not_here_changes_nothing(core: AgentCore) -> None:
     await core.supervisor.control(CommandId("unknown"), Action.KILL)
-    await core.supervisor.discard(CommandId("unknown"))
+    core.supervisor.discard(CommandId("unknown"))
     assert core.executor.started == []
 
 
@@ -267,18 +267,34 @@ async def test_a_command_that_waits_cannot_be_paused(core: AgentCore) -> None:
         await core.supervisor.control(C, Action.PAUSE)
 
 
-async def test_a_discarded_command_is_stopped_wherever_it_stands(core: AgentCore) -> None:
+async def test_a_discarded_command_is_stopped_or_never_started(core: AgentCore) -> None:
     for name in "abc":
         await core.submit(an_order(name))
     for name in "ac":
-        await core.supervisor.discard(CommandId(name))
+        core.supervisor.discard(CommandId(name))
     await settle()
     outcomes = await core.outcomes()
-    assert {name: outcomes[name].state for name in outcomes} == {
-        "a": State.CANCELLED,
-        "c": State.CANCELLED,
-    }
-    assert outcomes["c"].failure == core.process("a").why
+    assert {name: outcomes[name].state for name in outcomes} == {"a": State.CANCELLED}
+    assert outcomes["a"].failure is not None
+    assert ids(core) == (["b"], [])
+
+
+async def test_a_cancel_of_what_waits_is_carried_out_although_who_asked_is_gone(
+    core: AgentCore,
+) -> None:
+    for name in "abc":
+        await core.submit(an_order(name))
+    core.journal.is_full = True
+    asking = asyncio.create_task(core.supervisor.control(CommandId("c"), Action.CANCEL))
+    await settle()
+    asking.cancel()
+    again = asyncio.create_task(core.supervisor.control(CommandId("c"), Action.CANCEL))
+    await settle()
+    assert not again.done()  # it is not acknowledged before it is stored
+    core.journal.is_full = False
+    await core.clock.advance(1)
+    await again
+    assert (await core.outcomes())["c"].state is State.CANCELLED
 
 
 async def test_stopping_the_commands_ends_what_runs_and_what_waits(core: AgentCore) -> None:

@@ -58,6 +58,20 @@ async def test_what_waited_waits_on_in_order(core: AgentCore) -> None:
     assert core.executor.started == ["a", "b", "c", "d"]
 
 
+async def test_what_waited_is_not_started_before_the_controller_has_spoken(
+    core: AgentCore,
+) -> None:
+    await core.take_up(is_confirmed=False)
+    core.process("a").end()
+    core.process("b").end()
+    await core.submit(an_order("new"))
+    assert core.executor.started == ["a", "b"]
+    core.supervisor.discard(an_order("c").id)  # it ran long ago, says the controller
+    core.supervisor.confirm()
+    await settle()
+    assert core.executor.started == ["a", "b", "d", "new"]
+
+
 async def test_what_is_paused_is_still_paused(core: AgentCore) -> None:
     core.process("a").is_paused = True
     await core.take_up()
