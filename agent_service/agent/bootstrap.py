@@ -222,14 +222,19 @@ async def _kept(runner: RunnerClient) -> AsyncIterator[None]:
     """Have a runner while open; raises RunnerGone where none can be had."""
     keeping = asyncio.create_task(runner.keep(), name="runner")
     try:
-        async with asyncio.timeout(RUNNER_TIMEOUT_S):
-            await runner.ready()
+        await _first_runner(runner)
         yield
-    except TimeoutError as exc:
-        raise RunnerGone("no runner can be started: see runner/runner.log in DATA_DIR") from exc
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
+
+
+async def _first_runner(runner: RunnerClient) -> None:
+    try:
+        async with asyncio.timeout(RUNNER_TIMEOUT_S):
+            await runner.ready()
+    except TimeoutError as exc:
+        raise RunnerGone("no runner can be started: see runner/runner.log in DATA_DIR") from exc
 
 
 async def _take_up(journal: Journal, supervisor: Supervisor, local: LocalExecutor) -> None:

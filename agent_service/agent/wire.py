@@ -41,8 +41,10 @@ _UNKNOWN: Final = "command_not_found"
 _REFUSED_FOR_GOOD: Final = frozenset({_UNKNOWN, "validation_error", "unknown_event"})
 _INCOMPLETE: Final = frozenset({"incomplete", "digest_mismatch"})
 
-#: Gaps that one outcome names.
+#: Gaps, and processes that outlive a stop, that one frame names; characters of a reason.
 MISSING_MAX: Final = 1024
+PIDS_MAX: Final = 1024
+MESSAGE_MAX_CHARS: Final = 4096
 
 #: A frame as python-socketio packs it.
 Payload = dict[str, Any]
@@ -277,10 +279,18 @@ def _execution_type(place: Place | None) -> Literal["local", "ssh"] | None:
 
 
 def _error(failure: Failure | None) -> resources.CommandError | None:
-    return resources.CommandError(code=failure.code, message=failure.message) if failure else None
+    if failure is None:
+        return None
+    return resources.CommandError(code=failure.code, message=_cut(failure.message))
 
 
 def _stop_error(failure: StopFailure | None) -> resources.StopError | None:
     if failure is None:
         return None
-    return resources.StopError(code=failure.code, message=failure.message, pids=list(failure.pids))
+    pids = list(failure.pids)[:PIDS_MAX]
+    return resources.StopError(code=failure.code, message=_cut(failure.message), pids=pids)
+
+
+def _cut(text: str) -> str:
+    """`text`, or as much of it as a frame takes: what somebody else wrote may be in it."""
+    return text if len(text) <= MESSAGE_MAX_CHARS else f"{text[: MESSAGE_MAX_CHARS - 1]}…"

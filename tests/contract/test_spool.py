@@ -1,12 +1,15 @@
 """What every Spool does; the one of files is filled by a real recorder."""
 
+import os
 import random
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.application.ports.spool import Spool
+from agent.domain.errors import SpoolUnreadable
 from agent.domain.ids import CommandId
 from agent.domain.models.output import (
     CHUNK_MAX_BYTES,
@@ -17,6 +20,7 @@ from agent.domain.models.output import (
     Position,
     Stream,
 )
+from agent.infrastructure.storage.file_spool import OPEN_MAX
 from tests.fakes.agent_ports import C
 from tests.fakes.spool_homes import HOMES, FileHome, SpoolHome
 
@@ -284,3 +288,28 @@ def test_a_progress_file_that_cannot_be_read_costs_the_proof(files: FileHome) ->
     files.spool.finish(C, files.written())
     assert data_of(taken(files.spool)) == b"abc"
     assert files.spool.totals(C).stdout.digest == ""
+
+
+def test_few_files_are_open_however_many_commands_are_read(files: FileHome) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(200):
+        command_id = CommandId(f"c{number}")
+        files.write(b"x", command_id=command_id)
+        files.recorder(command_id).close()
+        assert files.spool.next_chunk(command_id) is not None
+    pipes = 4 * 200
+    assert len(os.listdir("/proc/self/fd")) - before - pipes <= OPEN_MAX
+
+
+def test_too_many_open_files_are_no_damage(files: FileHome) -> None:
+    files.write(b"whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(SpoolUnreadable):
+            files.spool.next_chunk(C)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    chunk = files.spool.next_chunk(C)
+    assert chunk is not None
+    assert chunk.data == b"whole"

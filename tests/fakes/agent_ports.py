@@ -212,7 +212,7 @@ class RecordingLink:
         self.owners: list[CommandId] = []
         self.totals: list[OutputTotals] = []
         self.report_answers: list[Accepted | AgentError] = []
-        self.outcome_answers: list[Accepted | Incomplete | AgentError] = []
+        self.outcome_answers: list[Accepted | Incomplete | Exception] = []
         self.lost: AgentError | None = None
         self.drains = 0
 
@@ -251,18 +251,24 @@ class RecordingLink:
         self.sent.append(outcome)
         self.totals.append(totals)
         answer = self.outcome_answers.pop(0) if self.outcome_answers else Accepted()
-        if isinstance(answer, AgentError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
 
 class WatchedSpool(InMemorySpool):
-    """An InMemorySpool that remembers what it was told may go."""
+    """An InMemorySpool that remembers what it was told may go, and fails as it is told."""
 
     def __init__(self, recordings: dict[CommandId, InMemoryRecording]) -> None:
         super().__init__(recordings)
         self.acknowledged: list[tuple[CommandId, int]] = []
         self.forgotten: list[CommandId] = []
+        self.failures: list[AgentError] = []
+
+    def next_chunk(self, command_id: CommandId) -> Chunk | None:
+        if self.failures:
+            raise self.failures.pop(0)
+        return super().next_chunk(command_id)
 
     def acknowledge(self, command_id: CommandId, position: Position) -> None:
         self.acknowledged.append((command_id, position.next_seq))

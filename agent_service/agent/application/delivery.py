@@ -12,7 +12,7 @@ from agent.application.ports.clock import Clock
 from agent.application.ports.controller_link import ControllerLink, Held, Incomplete
 from agent.application.ports.journal import Journal
 from agent.application.ports.spool import Spool
-from agent.domain.errors import LinkLost, NotAcknowledged
+from agent.domain.errors import LinkLost, NotAcknowledged, SpoolUnreadable
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import Outcome, Report, State
 from agent.domain.models.output import START, Chunk, Position
@@ -25,6 +25,8 @@ SESSION_WINDOW_BYTES: Final = 4 * 1024 * 1024
 #: Bytes of output handed to the link before it is given time to send them: what an outcome or a
 #: state of another command may have to wait for.
 BURST_BYTES: Final = 1024 * 1024
+#: What a chunk counts for beside its bytes: each is a message, and a row at the controller.
+CHUNK_COSTS_BYTES: Final = 1024
 #: A `running` report waits this long, and is not sent where the outcome comes first.
 RUNNING_DELAY_S: Final = 0.02
 #: Between two tries to send what was not acknowledged.
@@ -282,7 +284,13 @@ class _Serving:
 
     async def _send_next(self, parcel: _Parcel) -> None:
         """Send the next chunk, if there is one."""
-        chunk = self._spool.next_chunk(parcel.command_id)
+        try:
+            chunk = self._spool.next_chunk(parcel.command_id)
+        except SpoolUnreadable as exc:
+            log.warning("command %s: %s; it is tried again", parcel.command_id, exc)
+            self._tasks.create_task(self._try_later(parcel), name=f"retry {parcel.command_id}")
+            parcel.may_have_more = False
+            return
         if chunk is None:
             parcel.may_have_more = False
             parcel.news.set()
@@ -290,8 +298,12 @@ class _Serving:
         self._launch(parcel, chunk)
         await self._link.send_chunk(parcel.command_id, chunk)
 
+    async def _try_later(self, parcel: _Parcel) -> None:
+        await self._clock.sleep(RESEND_DELAY_S)
+        self._delivery.grown(parcel.command_id)
+
     def _launch(self, parcel: _Parcel, chunk: Chunk) -> None:
-        size = len(chunk.data)
+        size = len(chunk.data) + CHUNK_COSTS_BYTES
         parcel.sent = chunk.after
         parcel.in_flight.append((parcel.sent.next_seq, size))
         parcel.in_flight_bytes += size
@@ -314,8 +326,16 @@ class _Serving:
                 parcel.news.clear()
                 await self._report_next(parcel)
         except LinkLost as exc:  # raised where everything ends in order
-            self._lost = exc
-            self._wake.set()
+            self._end(exc)
+        except Exception:  # the supervisor of a loop: one command's bug is not the agent's end
+            log.exception("command %s cannot be told of: it is given up", parcel.command_id)
+            with contextlib.suppress(LinkLost):
+                await self._give_up(parcel, "the agent failed; its log says why")
+            self._end(LinkLost(f"a new session has to settle command {parcel.command_id}"))
+
+    def _end(self, lost: LinkLost) -> None:
+        self._lost = lost
+        self._wake.set()
 
     async def _report_next(self, parcel: _Parcel) -> None:
         if parcel.outcome is not None and not parcel.may_have_more:

@@ -121,6 +121,12 @@ class NeverStarted(AgentError):
     code = "never_started"
 
 
+class SpoolUnreadable(AgentError):
+    """The spool cannot be read now; nothing of it is damaged by that."""
+
+    code = "spool_unreadable"
+
+
 class JournalUnavailable(AgentError):
     """The journal could not be written: the disk is full, or fails."""
 

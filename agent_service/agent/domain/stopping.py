@@ -57,6 +57,7 @@ class TreeStop:
 
     def __init__(self, force: Force, *, now: float) -> None:
         self.force = force
+        self._met_nobody = False
         self.is_gone = False
         self.found_any = False
         self.failure: tuple[str, str] | None = None
@@ -87,8 +88,10 @@ class TreeStop:
         self.found_any = self.found_any or bool(alive.pids)
         self.left = alive.pids
         if not alive.pids:
-            self.is_gone = True
-            return None
+            # Believed the second time: one look cannot see who is born behind its back.
+            self.is_gone, self._met_nobody = self._met_nobody, True
+            return None if self.is_gone else LOOK_FIRST_S
+        self._met_nobody = False
         if self._kill_until is not None and now >= self._kill_until:
             self.failure = self.failure or _failure(alive)
             return LOOK_LATE_S

@@ -596,7 +596,7 @@ def test_a_flipped_bit_in_the_facts_never_makes_a_command_unknown(
     after = RunnerProcess(data_dir)
     with after.talk() as talk:
         assert talk.start("c", "true")["code"] == "started_before"
-        end = talk.welcome["jobs"][0]["end"]
+        end = talk.welcome["jobs"][0]["end"] or talk.end_of("c")
         assert (end["ended_as"], end.get("code")) in ((None, 7), ("lost", None))
     after.kill()
 
@@ -772,3 +772,32 @@ def test_a_digest_of_what_is_stored_is_that_of_what_was_written(talk: Talk, data
     talk.run("c", "seq 300000 | tee /dev/stderr | sha256sum")
     said = stored(data_dir, "c").split()[0].decode()
     assert hashlib.sha256(stored(data_dir, "c", "stderr")).hexdigest() == said
+
+
+#: A process that is gone before anybody has looked at it, and has left another one.
+CHAIN = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.setsid() if os.getpid() != os.getsid(0) else None
+with open(sys.argv[1], "a") as steps:
+    while True:
+        steps.write("x")
+        steps.flush()
+        if os.fork():
+            os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("force", [0, 1])
+def test_a_chain_of_processes_that_forks_and_ends_is_ended(
+    talk: Talk, data_dir: Path, tmp_path: Path, force: int
+) -> None:
+    program, steps = tmp_path / "chain.py", tmp_path / "steps"
+    program.write_text(CHAIN)
+    talk.start("c", f"exec {sys.executable} {program} {steps} & sleep 1000")
+    wait_until(lambda: steps.exists() and steps.stat().st_size > 10)
+    talk.stop("c", force=force)
+    assert talk.end_of("c")["ended_as"] == "cancelled"
+    size = steps.stat().st_size
+    time.sleep(0.3)  # the time in which hundreds would have come
+    assert steps.stat().st_size == size

@@ -124,6 +124,20 @@ def test_a_failure_without_a_process_is_told() -> None:
     assert (frame.error.code, frame.execution_type) == ("spawn_failed", None)
 
 
+def test_what_is_too_long_for_a_frame_is_cut() -> None:
+    why = Failure("spawn_failed", "\u0001" * 100_000)
+    outcome = Execution(order=an_order()).end_unrun(State.FAILED, at=NOW, failure=why)
+    frame = messages.AgentResult.model_validate(wire.outcome_frame(outcome, NOTHING))
+    assert frame.error is not None
+    assert len(frame.error.message) == wire.MESSAGE_MAX_CHARS
+    execution = Execution(order=an_order())
+    execution.start(LOCAL, at=NOW)
+    execution.stop_failure = StopFailure("stop_incomplete", "x" * 9999, tuple(range(5000)))
+    told = messages.AgentCommandState.model_validate(wire.report_frame(execution.report(at=NOW)))
+    assert told.stop_error is not None
+    assert len(told.stop_error.pids) == wire.PIDS_MAX
+
+
 def test_a_chunk_fits_into_a_frame() -> None:
     chunk = Chunk(0, Stream.STDOUT, 0, b"x" * 256 * 1024, NOW)
     frame = wire.chunk_frame(an_order().id, chunk)

@@ -20,7 +20,10 @@ class Spool(Protocol):
         ...
 
     def next_chunk(self, command_id: CommandId) -> Chunk | None:
-        """The chunk that follows; None where nothing more is there now."""
+        """The chunk that follows; None where nothing more is there now.
+
+        Raises SpoolUnreadable where that cannot be found out now.
+        """
         ...
 
     def acknowledge(self, command_id: CommandId, position: Position) -> None:

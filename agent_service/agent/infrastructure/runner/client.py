@@ -105,13 +105,13 @@ class RunnerClient:
         return await self._link.request({"do": do, **facts})
 
     async def end(self) -> None:
-        """Have the runner end as soon as nothing runs; returns when it is gone."""
+        """Have the runner end; returns when it is gone, or still has something to do first."""
         link = self._link
         self._is_wanted = False
-        if link is not None:
-            link.tell({"do": "end"})
-            async with asyncio.timeout(END_TIMEOUT_S):
-                await link.closed.wait()
+        if link is None or (await link.request({"do": "end"})).get("left"):
+            return
+        async with asyncio.timeout(END_TIMEOUT_S):
+            await link.closed.wait()
 
     def listen(self, command_id: CommandId, listener: JobListener) -> None:
         """Tell `listener` what happens to the command until it has ended."""
@@ -230,12 +230,11 @@ class RunnerClient:
         self._reap()
         process = await asyncio.to_thread(self._spawn)
         assert process.stdout is not None  # noqa: S101 - as it was asked for
-        try:
+        with process.stdout as said:
             async with asyncio.timeout(START_TIMEOUT_S):
-                said = await asyncio.to_thread(process.stdout.readline)
-        finally:
-            process.stdout.close()
-        if not said:
+                await _readable(said.fileno())
+            has_begun = bool(os.read(said.fileno(), 64))
+        if not has_begun:
             status = await asyncio.to_thread(process.wait)
             if status != EXIT_HELD:  # then another one is there, and may be reached in a moment
                 raise RunnerGone(f"it ended at once, with status {status}: see runner/runner.log")
@@ -345,6 +344,17 @@ class _Link(asyncio.Protocol):
         """End it."""
         if self._transport is not None:
             self._transport.close()
+
+
+async def _readable(descriptor: int) -> None:
+    """Return when something can be read, or its writer is gone."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 @contextlib.contextmanager

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 SHELL: Final = "/bin/sh"
 #: How long pipes that children still hold are read after the first process has ended.
 CHILDREN_READ_S: Final = 1.0
+#: Processes that are named of a tree that outlives being killed.
+PIDS_MAX: Final = 1024
 #: Between two tries to write to a disk that is full.
 DISK_RETRY_S: Final = 1.0
 #: What is taken from a pipe each time it can be read, so that other commands get their turn.
@@ -325,7 +327,8 @@ class RunningJob(Job):
         pause_s = stop.note(alive, time.monotonic())
         if stop.failure is not None and stop.failure is not known:
             code, message = stop.failure
-            self._stop_failure = {"code": code, "message": message, "pids": list(stop.left)}
+            left = list(stop.left)[:PIDS_MAX]
+            self._stop_failure = {"code": code, "message": message, "pids": left}
             self._loop.told(self, {"is": "stop_failed", "failure": self._stop_failure})
         if pause_s is None:
             self._settle()
@@ -397,12 +400,14 @@ def _start(
                 os.close(read_end)
             raise
     child.returncode = 0  # its end is ours to take: Popen is to leave it alone
-    tree = ProcessTree(child.pid, begin["since"], wanted["id"], begin["limit_number"])
+    root = process_at(child.pid)
+    ticks = root.started if root is not None else 0
+    tree = ProcessTree(
+        child.pid, begin["since"], wanted["id"], begin["limit_number"], root_started=ticks
+    )
     recorder = Recorder(facts.stem, wanted["max_output_bytes"], loop.null, loop.files)
     job = RunningJob(wanted["id"], facts, recorder, tree, loop)
     with contextlib.suppress(OSError):  # the marks find it, too
-        root = process_at(child.pid)
-        ticks = root.started if root is not None else 0
         facts.add({"pid": child.pid, "ticks": ticks, "started_at": job.started_at_us})
     job.begin([read_end for read_end, _ in ends], wanted["timeout_s"])
     return job

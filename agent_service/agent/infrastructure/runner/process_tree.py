@@ -58,8 +58,11 @@ class ProcessTree:
     to it. Where `root` or `limit_number` is 0, it is not known and nothing is found by it.
     """
 
-    def __init__(self, root: int, since: int, command_id: str, limit_number: int) -> None:
+    def __init__(
+        self, root: int, since: int, command_id: str, limit_number: int, *, root_started: int = 0
+    ) -> None:
         self.root = root
+        self._root_started = root_started
         self._since = since
         self._mark = f"{MARK}={command_id}".encode()
         self._limit = b" %d " % limit_number if limit_number else None
@@ -67,10 +70,21 @@ class ProcessTree:
     def signal(self, impulse: Impulse) -> Survivors:
         """Send `impulse` to all that live; who lived, and who may not be reached.
 
-        Looked through again until nobody is new: who is born while the others are looked at, of
-        one that ends before its turn comes, would be seen by no single look.
+        Who is to be killed is stopped first: one that stands still has no more children.
         """
-        number = SIGNALS[impulse]
+        if impulse is Impulse.KILL:
+            stopped = self._sweep(signal.SIGSTOP)
+            if not stopped.pids:
+                return stopped
+        return self._sweep(SIGNALS[impulse])
+
+    def _sweep(self, number: int) -> Survivors:
+        """Look through all processes again and again until nobody is new.
+
+        Who is born while the others are looked at, of one that ends before its turn comes, would
+        be seen by no single look.
+        """
+        self._check_root()
         seen: dict[int, Process | None] = {os.getpid(): None}
         found: set[int] = set()
         alive: list[int] = []
@@ -84,6 +98,21 @@ class ProcessTree:
                 if not _send(member, number):
                     denied.append(member.pid)
         return Survivors(alive, denied)
+
+    def _check_root(self) -> None:
+        """Go by the first process's number only while nobody else can have it.
+
+        It is its own as long as the process is there, also unreaped, or anybody of its session.
+        """
+        if not self.root:
+            return
+        process = process_at(self.root)
+        if process is not None:
+            is_own = process.started == self._root_started
+        else:
+            is_own = any(_session_of(pid) == self.root for pid in _numbers())
+        if not is_own:
+            self.root = 0
 
     def _members(
         self, fresh: Sequence[int], seen: dict[int, Process | None], found: set[int]
@@ -125,6 +154,11 @@ def is_alive(pid: int, started: int) -> bool:
     """Whether the process of that number that began at `started` has not ended."""
     process = process_at(pid)
     return process is not None and process.started == started and process.status not in ENDED
+
+
+def _session_of(pid: int) -> int:
+    process = process_at(pid)
+    return process.session if process is not None else 0
 
 
 def _numbers() -> list[int]:

@@ -100,6 +100,7 @@ class Recorder:
         self._first = [0, 0]  # the first segment that is still there
         self._index = -1
         self._records = 0
+        self._index_held = 0
         self._first_index = 0
         #: How far each finished part of the index reaches.
         self._index_ends: list[tuple[int, int]] = []
@@ -107,8 +108,9 @@ class Recorder:
 
     @property
     def held(self) -> int:
-        """Bytes that somebody has yet to take."""
-        return self.kept[0] + self.kept[1] - self.released[0] - self.released[1]
+        """Bytes that somebody has yet to take, and what the index of them takes."""
+        left = self.kept[0] + self.kept[1] - self.released[0] - self.released[1]
+        return left + self._index_held if left else 0
 
     def take(self, stream: int, pipe: int, most: int) -> int:
         """Move up to `most` bytes; how many came, 0 at the end of the stream.
@@ -148,12 +150,20 @@ class Recorder:
             while (self._first[stream] + 1) * SEGMENT_BYTES <= needless:
                 self._spool.remove([self._path(segment_name(stream, self._first[stream]))])
                 self._first[stream] += 1
+        if self.released == self.kept:
+            self._let_go_of_index(self._index_held)
         while self._index_ends and all(
             end <= place for end, place in zip(self._index_ends[0], unlink, strict=True)
         ):
             self._index_ends.pop(0)
             self._spool.remove([self._path(index_name(self._first_index))])
             self._first_index += 1
+            self._let_go_of_index(INDEX_RECORDS * INDEX_RECORD.size)
+
+    def _let_go_of_index(self, size: int) -> None:
+        gone = min(size, self._index_held)
+        self._index_held -= gone
+        self._spool.held -= gone
 
     def forget(self) -> None:
         """Nothing of it has to be taken any more: its files may go."""
@@ -182,6 +192,8 @@ class Recorder:
         if self._open is None or not self._open.may_take(stream, now_us):
             if self._open is not None and self._open.length:
                 self._records += 1
+                self._index_held += INDEX_RECORD.size
+                self._spool.held += INDEX_RECORD.size
             self._open = _OpenRecord(stream, self.kept[stream], now_us)
         return self._open
 

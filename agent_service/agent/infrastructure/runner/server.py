@@ -168,6 +168,7 @@ class Runner:
             int(start.get("since", 0)),
             command_id,
             int(start.get("limit_number", 0)),
+            root_started=int(facts.get("ticks", 0)),
         )
         left = RunningJob(command_id, jobs.FactsFile(stem, self.files), recorder, tree, self)
         left.started_at_us = int(facts.get("started_at", left.started_at_us))
@@ -204,7 +205,7 @@ class Runner:
 
     # --- what jobs need -------------------------------------------------------------------
 
-    def watch(self, file: int, ready: Callable[[], None]) -> None:
+    def watch(self, file: int | socket.socket, ready: Callable[[], None]) -> None:
         """Call `ready` whenever `file` can be read."""
         self._selector.register(file, selectors.EVENT_READ, ready)
 
@@ -321,7 +322,12 @@ class Runner:
     def _accept(self, listening: socket.socket) -> None:
         try:
             connection, _ = listening.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError as exc:  # too many files are open: it would be tried again at once
+            _log(f"nobody is let in for a while: {exc}")
+            self.unwatch(listening.fileno())
+            self.later(RETRY_S, lambda: self.watch(listening, lambda: self._accept(listening)))
             return
         if peer_uid(connection) not in (os.geteuid(), 0) or len(self._channels) >= CONNECTIONS_MAX:
             connection.close()
@@ -477,9 +483,12 @@ class Runner:
         return {}
 
     def _end(self, _facts: dict[str, Any]) -> dict[str, Any]:
-        """End as soon as nothing runs, without waiting for another agent."""
+        """End as soon as nothing is left to do, without waiting for another agent.
+
+        Pipes of commands that have ended, and that their children still hold, are drained first.
+        """
         self.ask_to_end()
-        return {}
+        return {"left": len(self._running) + self._drains}
 
     def _forget(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Nothing of it is needed any more; one that still runs stays."""

@@ -10,10 +10,12 @@ import logging
 import os
 import re
 import zlib
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from agent.domain.errors import SpoolUnreadable
 from agent.domain.ids import CommandId
 from agent.domain.models.output import (
     CHUNK_MAX_BYTES,
@@ -46,6 +48,10 @@ from agent.infrastructure.storage.journal_records import from_micros
 
 log = logging.getLogger(__name__)
 
+#: Files that are open for reading at once, of all commands together.
+OPEN_MAX: Final = 64
+#: Failures that say nothing about the file.
+_NOT_NOW: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EACCES})
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _STREAMS: Final = tuple(Stream(name) for name in STREAMS)
 
@@ -76,6 +82,7 @@ class FileSpool:
         self._folder = folder
         self._owner = owner
         self._shelves: dict[CommandId, _Shelf] = {}
+        self._files = OpenFiles(folder)
 
     def seek(self, command_id: CommandId, position: Position) -> None:
         """Read on from `position`."""
@@ -117,22 +124,21 @@ class FileSpool:
 
     def close(self) -> None:
         """Close every file."""
-        for shelf in self._shelves.values():
-            shelf.recording.close()
+        self._files.close()
         self._shelves.clear()
 
     def _of(self, command_id: CommandId) -> "_Shelf":
         shelf = self._shelves.get(command_id)
         if shelf is None:
-            shelf = self._shelves[command_id] = _Shelf(self._folder, command_id)
+            shelf = self._shelves[command_id] = _Shelf(self._folder, command_id, self._files)
         return shelf
 
 
 class _Shelf:
     """One command: its recording, and how far that was transmitted."""
 
-    def __init__(self, folder: Path, command_id: CommandId) -> None:
-        self.recording = FileRecording(folder, command_id)
+    def __init__(self, folder: Path, command_id: CommandId, files: "OpenFiles") -> None:
+        self.recording = FileRecording(folder, command_id, files)
         self.progress = _Progress(folder / f"{file_stem(command_id)}.{PROGRESS}")
         self.transmission = Transmission(
             self.recording,
@@ -243,12 +249,12 @@ class FileRecording:
     other place from the beginning of the index.
     """
 
-    def __init__(self, folder: Path, command_id: CommandId) -> None:
+    def __init__(self, folder: Path, command_id: CommandId, files: "OpenFiles") -> None:
         self.is_complete = False
         self._folder = folder
         self._stem = file_stem(command_id)
         self._command_id = command_id
-        self._files: dict[str, int] = {}
+        self._files = files
         self._place = 0
         self._cursor = [0, 0]
         self._seen = _Seen()
@@ -270,9 +276,7 @@ class FileRecording:
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self._files.clear()
+        self._files.close(f"{self._stem}.")
 
     def _restart(self, after: Counts) -> None:
         self._cursor = [after.stdout, after.stderr]
@@ -369,20 +373,38 @@ class FileRecording:
             return os.pread(self._opened(name), size, place)
         except FileNotFoundError:
             return b""
-        except OSError as exc:  # what cannot be read is a gap, and not the agent's end
+        except OSError as exc:
+            if exc.errno in _NOT_NOW:
+                raise SpoolUnreadable(f"{name} cannot be read now: {exc.strerror}") from exc
+            # What cannot be read is a gap, and not the agent's end.
             log.error("command %s: %s cannot be read: %s", self._command_id, name, exc)
             return b""
 
     def _opened(self, name: str) -> int:
-        """The file's descriptor; only the newest of each stream and of the index stays open."""
-        found = self._files.get(name)
+        return self._files.opened(self._path(name))
+
+
+class OpenFiles:
+    """Descriptors of files that were read last, of all commands together."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def opened(self, path: Path) -> int:
+        """The file's descriptor; raises OSError."""
+        found = self._open.pop(path.name, None)
         if found is None:
-            found = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
-            kind = name.partition("-")[0]
-            for other in [other for other in self._files if other.partition("-")[0] == kind]:
-                os.close(self._files.pop(other))
-            self._files[name] = found
+            found = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if len(self._open) >= OPEN_MAX:
+                os.close(self._open.popitem(last=False)[1])
+        self._open[path.name] = found
         return found
+
+    def close(self, prefix: str = "") -> None:
+        """Close those whose names begin so."""
+        for name in [name for name in self._open if name.startswith(prefix)]:
+            os.close(self._open.pop(name))
 
 
 class _Seen:

@@ -5,7 +5,7 @@ import pytest
 
 from agent.application import delivery as delivery_module
 from agent.application.ports.controller_link import Accepted, Held, Incomplete
-from agent.domain.errors import LinkLost, NotAcknowledged
+from agent.domain.errors import LinkLost, NotAcknowledged, SpoolUnreadable
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import Ending, Execution, Outcome, Report, State
 from agent.domain.models.output import Chunk, Counts, Missing, Piece, Position, Stream
@@ -366,3 +366,29 @@ async def test_a_report_that_was_overtaken_is_followed_by_the_newer_one(core: Ag
         await core.delivery.flushed()
         serving.cancel()
     assert link.reports == [report, newer]
+
+
+async def test_a_command_that_cannot_be_told_of_costs_itself_and_one_session(
+    core: AgentCore, link: RecordingLink
+) -> None:
+    for name in "cd":
+        core.delivery.open(CommandId(name))
+        core.delivery.settle(an_execution(name)[1])
+    link.outcome_answers = [RuntimeError("a bug")]
+    with pytest.raises(LinkLost):
+        await core.deliver(link)
+    assert C not in [held.command_id for held in core.delivery.held()]
+
+
+async def test_a_spool_that_cannot_be_read_now_is_read_later(
+    core: AgentCore, link: RecordingLink
+) -> None:
+    keep(core, 1)
+    core.spool.failures = [SpoolUnreadable("too many open files")]
+    serving = asyncio.create_task(core.delivery.serve(link, {}))
+    await settle()
+    assert link.chunks == []
+    await core.clock.advance(delivery_module.RESEND_DELAY_S)
+    assert link.chunks == [0]
+    serving.cancel()
+    await asyncio.wait({serving})

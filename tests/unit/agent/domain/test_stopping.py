@@ -50,6 +50,8 @@ def test_it_is_gone_once_nobody_lives() -> None:
     stop.impulses(0)
     assert stop.note(ONE, 0) is not None
     assert (stop.is_gone, stop.left) == (False, (7,))
+    assert stop.note(NOBODY, 1) == LOOK_FIRST_S  # somebody may have been born behind its back
+    assert not stop.is_gone
     assert stop.note(NOBODY, 1) is None
     assert (stop.is_gone, stop.left, stop.found_any) == (True, (), True)
 
@@ -57,8 +59,17 @@ def test_it_is_gone_once_nobody_lives() -> None:
 def test_a_stop_that_meets_nobody_has_ended_nothing() -> None:
     stop = TreeStop(Force.KILL, now=0)
     stop.note(NOBODY, 0)
+    stop.note(NOBODY, 0)
     assert stop.is_gone
     assert not stop.found_any
+
+
+def test_who_is_met_after_an_empty_look_was_not_gone() -> None:
+    stop = TreeStop(Force.KILL, now=0)
+    stop.note(NOBODY, 0)
+    stop.note(ONE, 0)
+    assert stop.note(NOBODY, 0) is not None
+    assert stop.note(NOBODY, 0) is None
 
 
 def test_it_is_looked_at_less_and_less_often() -> None:
