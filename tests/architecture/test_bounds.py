@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROW = re.compile(r"^\| [^|]*\| `([a-z][\w.]*)\.([A-Z][A-Z0-9_]*)` \| ([^|]+) \|", re.MULTILINE)
 #: How constants that bound something are called.
 BOUND = re.compile(
-    r"^((?:[A-Z][A-Z0-9_]*_)?(?:S|MS|MAX|BYTES|CHARS|NAMES|WAITING)|(?:[A-Z]\w*_)?WINDOW"
-    r"|THREADS|READERS|BACKLOG|KEY_KEPT|[A-Z]\w*_GOOD_FOR): Final",
+    r"^((?:[A-Z][A-Z0-9_]*_)?(?:S|MS|US|MAX|BYTES|CHARS|NAMES|WAITING|RECORDS|EVERY)|(?:[A-Z]\w*_)?WINDOW"
+    r"|THREADS|READERS|BACKLOG|KEY_KEPT|[A-Z]\w*_FOR|[A-Z]\w*_FACTOR): Final",
     re.MULTILINE,
 )
 KIB, MIB = 1024, 1024 * 1024

@@ -242,7 +242,7 @@ def facts_of(data_dir: Path, name: str) -> Facts:
 
 def commands_in(data_dir: Path) -> set[str]:
     """The commands of which something lies in the spool."""
-    names = {path.name.partition(".")[0] for path in (data_dir / "spool").iterdir()}
+    names = {path.name.partition(".")[0] for path in (data_dir / "spool").glob("*")}
     return {name for name in names if not name.startswith("+")}
 
 

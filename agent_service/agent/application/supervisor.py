@@ -159,8 +159,8 @@ class Supervisor:
         One that waits is forgotten: nobody is to hear of it. Unknown ones are ignored.
         """
         if self._waiting.pop(command_id, None) is None and command_id in self._running:
-            running = self._running[command_id]
-            self._tasks.create_task(running.stop(State.CANCELLED, Force.ASK, _DISCARDED))
+            stop = self._running[command_id].stop(State.CANCELLED, Force.ASK, _DISCARDED)
+            self._follow(stop, f"discard {command_id}")
 
     async def stop_commands(self) -> None:
         """Cancel every command that is here now, and return when nothing of them is left."""
@@ -191,8 +191,8 @@ class Supervisor:
     async def _cancel_waiting(self, command_id: CommandId, why: Failure | None) -> None:
         """Settle it, whatever becomes of who asked: until that is stored, it is in `_settling`."""
         running = self._waiting.pop(command_id)
-        task = self._tasks.create_task(running.settle_unrun(State.CANCELLED, why))
-        self._settling[command_id] = task
+        settle = running.settle_unrun(State.CANCELLED, why)
+        task = self._settling[command_id] = self._follow(settle, f"settle {command_id}")
         task.add_done_callback(lambda _: self._settling.pop(command_id, None))
         await asyncio.shield(task)
 
@@ -228,9 +228,14 @@ class Supervisor:
 
     def _begin(self, running: Running, run: Coroutine[None, None, None]) -> None:
         self._running[running.execution.id] = running
-        task = self._tasks.create_task(self._run(running, run), name=f"run {running.execution.id}")
+        self._follow(self._run(running, run), f"run {running.execution.id}")
+
+    def _follow(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Have `work` done, unless this is left before."""
+        task = self._tasks.create_task(work, name=name)
         self._following.add(task)
         task.add_done_callback(self._following.discard)
+        return task
 
     async def _take_over(self, running: Running, keeper: str) -> None:
         try:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.domain.models.output import BlockDigest, Chunk, Missing, Position, Stream
-from agent.infrastructure.runner.recorder import Usage, found_in
+from agent.infrastructure.runner.recorder import found_in
 from agent.infrastructure.runner.records import INDEX_RECORD, INDEX_RECORDS
+from agent.infrastructure.runner.spool_files import SpoolFiles
 from tests.fakes.agent_ports import C
 from tests.fakes.spool_homes import FileHome
 
@@ -84,22 +85,22 @@ def test_a_flipped_bit_in_the_output_costs_the_record_that_it_is_in(
     home: FileHome, name: str
 ) -> None:
     written = write_some(home)
-    path = home.path() / name
+    path = home.path(name)
     for position in range(path.stat().st_size):
         flip(path, position)
         home.reopen()
-        (home.path() / "progress").unlink(missing_ok=True)
+        (home.path("progress")).unlink(missing_ok=True)
         assert check(home, written) == 40
         flip(path, position)
 
 
 def test_a_flipped_bit_in_the_index_costs_the_record_that_it_is_in(home: FileHome) -> None:
     written = write_some(home)
-    path = home.path() / "index-00000000"
+    path = home.path("index-00000000")
     for position in range(path.stat().st_size):
         flip(path, position)
         home.reopen()
-        (home.path() / "progress").unlink(missing_ok=True)
+        (home.path("progress")).unlink(missing_ok=True)
         assert check(home, written) == 40, position
         flip(path, position)
 
@@ -107,12 +108,12 @@ def test_a_flipped_bit_in_the_index_costs_the_record_that_it_is_in(home: FileHom
 @pytest.mark.parametrize("name", ["stdout-00000000", "stderr-00000000", "index-00000000"])
 def test_a_file_that_was_cut_anywhere_costs_what_is_not_there(home: FileHome, name: str) -> None:
     written = write_some(home)
-    path = home.path() / name
+    path = home.path(name)
     raw = path.read_bytes()
     for length in range(0, len(raw), 3):
         path.write_bytes(raw[:length])
         home.reopen()
-        (home.path() / "progress").unlink(missing_ok=True)
+        (home.path("progress")).unlink(missing_ok=True)
         assert check(home, written) > 0
     path.write_bytes(raw)
 
@@ -122,7 +123,7 @@ def test_a_flipped_bit_in_the_progress_makes_nothing_untrue(home: FileHome) -> N
     home.write(out)
     chunks = taken(home)
     home.spool.acknowledge(C, chunks[-1].after)
-    path = home.path() / "progress"
+    path = home.path("progress")
     for position in range(path.stat().st_size):
         flip(path, position)
         home.reopen()
@@ -137,7 +138,7 @@ def test_a_flipped_bit_in_the_progress_makes_nothing_untrue(home: FileHome) -> N
 def test_what_is_damaged_after_it_was_sent_is_not_proven(home: FileHome) -> None:
     written = write_some(home)
     chunks = taken(home)
-    flip(home.path() / "stdout-00000000", 5)
+    flip(home.path("stdout-00000000"), 5)
     home.reopen()
     home.spool.seek(C, chunks[-1].after)
     home.spool.finish(C, home.written())
@@ -154,7 +155,7 @@ def test_whatever_is_damaged_and_wherever_it_is_read_on_from_what_is_said_is_tru
     source = random.Random(seed)
     written = write_some(home, parts=source.randint(2, 30), size=source.choice([1, 40, 70_000]))
     for _ in range(source.randint(1, 3)):
-        flip(source.choice(sorted(home.path().glob("*-0*"))), source.randrange(1 << 20))
+        flip(source.choice(sorted(home.folder.glob("*-0*"))), source.randrange(1 << 20))
     sent: list[Chunk] = []
     for _ in range(source.randint(1, 8)):
         chunk = home.spool.next_chunk(C)
@@ -177,13 +178,13 @@ def test_whatever_is_damaged_and_wherever_it_is_read_on_from_what_is_said_is_tru
 def test_parts_of_the_index_that_nobody_needs_are_deleted(home: FileHome) -> None:
     for number in range(INDEX_RECORDS + 10):
         home.write(b"x", (OUT, ERR)[number % 2])
-    assert len(list(home.path().glob("index-*"))) == 2
+    assert len(list(home.folder.glob("*.index-*"))) == 2
     half = INDEX_RECORDS // 2
     recorder = home.recorder()
     recorder.release(half, half - 1, unlink=(half, half - 1))
-    assert len(list(home.path().glob("index-*"))) == 2
+    assert len(list(home.folder.glob("*.index-*"))) == 2
     recorder.release(half + 1, half, unlink=(half + 1, half))
-    assert [path.name for path in home.path().glob("index-*")] == ["index-00000001"]
+    assert [path.name for path in home.folder.glob("*.index-*")] == ["c.index-00000001"]
     home.reopen()
     home.spool.seek(C, Position(9, half + 1, half))
     home.spool.finish(C, home.written())
@@ -193,16 +194,17 @@ def test_parts_of_the_index_that_nobody_needs_are_deleted(home: FileHome) -> Non
 def test_a_record_that_grows_is_written_in_its_own_place(home: FileHome) -> None:
     for _ in range(5):
         home.write(b"x")
-    assert (home.path() / "index-00000000").stat().st_size <= 5 * INDEX_RECORD.size
+    assert (home.path("index-00000000")).stat().st_size <= 5 * INDEX_RECORD.size
     assert b"".join(chunk.data for chunk in taken(home)) == b"xxxxx"
 
 
 def test_another_runner_counts_what_it_finds(home: FileHome) -> None:
     written = write_some(home, parts=9, size=300_000)
-    usage = Usage()
-    found = found_in(str(home.path()), usage)
+    files = SpoolFiles(str(home.folder))
+    names = [path.name.partition(".")[2] for path in home.folder.iterdir()]
+    found = found_in(str(home.folder / "c"), names, files)
     assert found.kept == [len(written[OUT]), len(written[ERR])]
-    assert usage.held == sum(found.kept)
+    assert files.held == sum(found.kept)
 
 
 def test_space_that_was_released_is_counted_once(home: FileHome) -> None:

@@ -578,11 +578,13 @@ def test_facts_that_cannot_be_read_are_no_reason_to_remove_what_is_there(
     facts.unlink()
     facts.mkdir()  # reading fails
     after = RunnerProcess(data_dir)
+    with after.talk() as talk:
+        assert talk.run("d", "exit 3")["code"] == 3
     assert stored(data_dir, "c") == b"hi\n"
     after.kill()
 
 
-@pytest.mark.parametrize("position", range(0, 600, 7))
+@pytest.mark.parametrize("position", range(0, 600, 17))
 def test_a_flipped_bit_in_the_facts_never_makes_a_command_unknown(
     runner: RunnerProcess, data_dir: Path, position: int
 ) -> None:

@@ -9,12 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.domain.errors import EndUnknown
-from agent.domain.models.executor import ExecutionType, Place
-from agent.infrastructure.executors.accounts import own_account
-from agent.infrastructure.executors.local_executor import LocalExecutor
 from ogent.protocol.codec import format_time
-from tests.fakes.agent_ports import an_order
 from tests.fakes.recording_controller import Record, RecordingController, block_digest
 from tests.integration.agent.agent_process import (
     OGENT_AGENT,
@@ -58,15 +53,6 @@ async def test_an_agent_that_inherits_an_ignored_sigchld_still_sees_its_commands
         record = await run(controller, "echo hi; exit 3")
     assert record.result is not None
     assert (record.result["state"], record.result["exit_code"]) == ("failed", 3)
-
-
-async def test_the_end_of_a_process_that_another_has_reaped_is_unknown() -> None:
-    executor = LocalExecutor(own_account())
-    async with executor.run(an_order(command="exit 3"), Place(ExecutionType.LOCAL)) as process:
-        os.waitpid(process.pid, 0)
-        with pytest.raises(EndUnknown, match="No child processes"):
-            async with asyncio.timeout(20):
-                await process.wait()
 
 
 async def test_a_short_command_sends_no_state_of_its_own(

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -132,20 +131,6 @@ async def test_a_control_of_an_unknown_command_is_refused(
 ) -> None:
     answer = await controller.control("nobody-knows", "cancel")
     assert answer["error"]["code"] == "unknown_command"
-
-
-async def test_a_stopped_agent_leaves_no_process_and_says_so(
-    controller: RecordingController, tmp_path: Path
-) -> None:
-    async with agent_process(tmp_path, settings_for(controller.url)) as agent:
-        await controller.registered.wait()
-        record = await started(controller, TREE + "wait", 3)
-        agent.process.send_signal(signal.SIGTERM)
-        await controller.finished("c")
-        assert await agent.exit_code() == 0
-    assert record.result is not None
-    assert (record.result["state"], record.result["error"]["code"]) == ("lost", "agent_stopped")
-    assert not any(is_alive(int(pid)) for pid in record.stdout.split())
 
 
 async def test_stopping_the_agent_says_nothing_of_a_command_that_has_ended(

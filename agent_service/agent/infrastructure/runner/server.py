@@ -151,7 +151,10 @@ class Runner:
             if facts is None:  # nothing was started yet
                 self.files.remove(f"{stem}.{file}" for file in files)
             else:
-                self._take_over(name, files, facts)
+                try:
+                    self._take_over(name, files, facts)
+                except OSError as exc:  # one command's files are not the others' end
+                    _log(f"{stem}: what is left of it cannot be taken over: {exc}")
 
     def _take_over(self, name: str, files: list[str], facts: dict[str, Any]) -> None:
         start, end = facts.get("start", {}), facts.get("end")

@@ -317,7 +317,8 @@ class FileRecording:
             if record == b"":  # damaged: what it stood for shows as a gap of its stream
                 if self._record(self._place + 1) is None and not self.is_complete:
                     return None  # it may just be being written
-                self._pass(damaged=True)
+                if self._record(self._place) == b"":  # as that may have been so a moment ago
+                    self._pass(damaged=True)
                 continue
             found = self._read_record(*record)
             if found is not None:

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -308,6 +309,51 @@ async def test_stopping_the_commands_ends_what_runs_and_what_waits(core: AgentCo
     assert core.executor.started == ["a", "b"]
 
 
+async def test_stopping_the_commands_passes_over_one_that_ends_meanwhile(core: AgentCore) -> None:
+    for name in "ab":
+        await core.submit(an_order(name))
+    first = core.process("a").stop
+
+    async def end_the_other(*args: Any) -> None:
+        core.process("b").end()
+        await settle()
+        await first(*args)
+
+    core.process("a").stop = end_the_other  # type: ignore[method-assign]
+    await core.supervisor.stop_commands()
+    outcomes = await core.outcomes()
+    assert [outcomes[name].state for name in "ab"] == [State.CANCELLED, State.EXITED]
+
+
+async def test_stopping_the_commands_waits_for_a_cancel_that_waits_for_the_disk(
+    core: AgentCore,
+) -> None:
+    for name in "abc":
+        await core.submit(an_order(name))
+    core.journal.is_full = True
+    cancelling = asyncio.create_task(core.supervisor.control(C, Action.CANCEL))
+    await settle()
+    stopping = asyncio.create_task(core.supervisor.stop_commands())
+    await core.clock.advance(5)
+    assert not stopping.done()
+    core.journal.is_full = False
+    await core.clock.advance(2)
+    await asyncio.gather(cancelling, stopping)
+
+
+async def test_a_cancel_that_waits_for_the_disk_does_not_keep_the_agent_from_ending() -> None:
+    core = AgentCore()
+    async with asyncio.timeout(20), core.supervisor:
+        for name in "abc":
+            await core.submit(an_order(name))
+        core.journal.is_full = True
+        cancelling = asyncio.create_task(core.supervisor.control(C, Action.CANCEL))
+        await settle()
+    await asyncio.wait({cancelling})
+    assert cancelling.cancelled()
+    assert core.state() is State.ACCEPTED  # nobody was told anything else
+
+
 async def test_stopping_no_commands_is_done_at_once(core: AgentCore) -> None:
     await core.supervisor.stop_commands()
 
@@ -377,6 +423,21 @@ async def test_an_agent_that_holds_too_many_takes_no_more(
     with pytest.raises(AgentBusy):
         core.supervisor.require_room()
     core.supervisor.give_back()
+    core.supervisor.require_room()
+
+
+async def test_an_agent_that_holds_too_much_text_takes_no_more(
+    core: AgentCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "HELD_MAX_CHARS", 1000)
+    await core.submit(an_order("a"))
+    core.supervisor.require_room()
+    await core.submit(an_order("b", stdin="x" * 1000))
+    with pytest.raises(AgentBusy):
+        core.supervisor.require_room()
+    core.process("b").end()
+    await settle()
+    await core.outcomes()
     core.supervisor.require_room()
 
 
