@@ -44,6 +44,7 @@ class Tree:
     """The processes of one command, and what really happened to them."""
 
     command_id: CommandId
+    name: str
     nature: Nature
     timeout_s: float | None
     started_at: float
@@ -189,8 +190,9 @@ class Host:
         """Really start a command."""
         command_id = CommandId(wanted["id"])
         self.starts[command_id] = self.starts.get(command_id, 0) + 1
-        nature = self.natures[wanted["command"]]
-        tree = Tree(command_id, nature, wanted["timeout_s"], self.loop.elapsed)
+        name = wanted["command"]
+        nature = self.natures[name]
+        tree = Tree(command_id, name, nature, wanted["timeout_s"], self.loop.elapsed)
         tree.has_child = nature is Nature.PARENT
         self.trees[command_id] = tree
         return tree
