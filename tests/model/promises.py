@@ -7,6 +7,7 @@ from agent.domain.stopping import KILL_GRACE_S, TERM_GRACE_S
 from app.application.dispatcher import agent_state_lost
 from app.domain.models.command import Command
 from app.domain.models.states import STOPS, State
+from tests.builders import WEB
 from tests.model.host import Tree
 from tests.model.world import Fault, Wish, World
 
@@ -74,7 +75,7 @@ class Promises:
     def _is_said_to_differ(self, command: Command) -> bool:
         """Whether it was damaged on its way, and the end, once it is there, says so."""
         is_told = command.stdout_written is not None
-        return command.id in self._world.damaged and (not is_told or bool(command.missing))
+        return command.id in self._world.network.damaged and (not is_told or bool(command.missing))
 
     def _a_stop_is_a_stop(self, command: Command) -> None:
         tree = self._world.tree_of(command)
@@ -99,6 +100,8 @@ class Promises:
         agent = self._world.agent
         if agent is None or not agent.is_serving:
             self.break_("the agent comes back by itself", "it has no session")
+        if not self._world.database.agents._agents[WEB].is_online:
+            self.break_("a late end of an old session is not the new one's", "it is off line")
 
     def check_stops(self) -> None:
         """Who was to be stopped, and that was granted, is stopped by now."""
@@ -138,7 +141,7 @@ class Promises:
         said = f"{self._said(command)}; really: {_really(tree)}"
         if not self._is_true(command, wish, tree):
             self.break_("its final state is the one that it really had", said)
-        is_whole = command.state is not State.LOST and command.id not in self._world.damaged
+        is_whole = command.state is not State.LOST and command.id not in self._world.network.damaged
         if is_whole and not self._faults_of(wish):
             for stream in Stream:
                 stored = len(self._world.stored(command, stream))

@@ -145,6 +145,11 @@ class Interleavings(RuleBasedStateMachine):
         self.world.mishap(connection, way, what)
         self.go_on(pace)
 
+    @precondition(lambda self: not self.world.network.damaged)
+    @rule()
+    def damage_next_chunk(self) -> None:
+        self.world.damage_next_chunk()
+
     @precondition(lambda self: self.world.network.newest and self.world.network.newest.is_open)
     @rule(
         agent_s=st.sampled_from([0.0, PING_S]),

@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.domain.models.output import Stream
@@ -13,12 +13,11 @@ from app.domain.models.command import Command
 from app.domain.models.command_line import CommandLine
 from app.domain.models.output import Chunk
 from app.domain.models.states import Action, State
-from ogent.protocol.names import AgentEvent
 from tests.builders import WEB, a_principal
 from tests.model.agent_process import AgentProcess
 from tests.model.controller_process import ControllerProcess
 from tests.model.host import Files, Host, Loss, Nature, Tree
-from tests.model.network import GOODBYE, PING_S, Connection, Frame, Network, Way
+from tests.model.network import GOODBYE, PING_S, Connection, Network, Way
 from tests.model.storage import Database, Disk, JournalFile
 from tests.model.virtual_loop import VirtualLoop
 
@@ -39,7 +38,6 @@ class Mishap(StrEnum):
     REPEATED = "arrives, and will once more,"
     LOST = "is lost"
     OVERTAKEN = "is overtaken"
-    DAMAGED = "is damaged"
 
 
 @dataclass(slots=True)
@@ -92,8 +90,6 @@ class World:
         self.readers: list[Reader] = []
         self.faults: list[tuple[int, Fault]] = []
         self.backup: Database | None = None
-        #: Commands of whose output something was changed on its way.
-        self.damaged: set[CommandId] = set()
         #: Final states as they were first seen.
         self.final: dict[CommandId, tuple[State, int | None, str | None]] = {}
         self.story: list[str] = []
@@ -229,6 +225,10 @@ class World:
         if self.agent is None:
             self.start_agent()
 
+    def damage_next_chunk(self) -> None:
+        self.say("the next output that is sent is damaged on its way")
+        self.network.damages_next_chunk = True
+
     def mishap(self, connection: Connection, way: Way, what: Mishap) -> None:
         """Let something happen to the first frame that waits there."""
         frames = connection.frames[way]
@@ -240,18 +240,8 @@ class World:
             connection.arrive(way, frame)
         elif what is Mishap.LOST:
             frames.popleft()
-        elif what is Mishap.DAMAGED:
-            frames[0] = self._damaged(frame)
         elif second is not GOODBYE:
             frames[0], frames[1] = second, frame
-
-    def _damaged(self, frame: Frame) -> Frame:
-        """The same frame with other output; other frames would not be understood."""
-        if frame.event != AgentEvent.COMMAND_PROGRESS:
-            return frame
-        self.damaged.add(CommandId(frame.payload["command_id"]))
-        other = bytes(byte ^ 1 for byte in frame.payload["data"])
-        return replace(frame, payload={**frame.payload, "data": other})
 
     # --- clients --------------------------------------------------------------------------
 
