@@ -20,7 +20,7 @@ from agent.infrastructure.runner.client import RunnerClient, _Link
 from agent.infrastructure.runner.job import CHILDREN_READ_S, runner_died
 from agent.infrastructure.runner.records import from_json
 from agent.infrastructure.runner.server import GATHER_S, IDLE_S
-from agent.infrastructure.storage.file_spool import folder_name
+from agent.infrastructure.storage.file_spool import file_stem
 from agent.infrastructure.storage.in_memory_spool import InMemoryRecording, InMemorySpool
 from agent.infrastructure.storage.journal_records import from_micros, to_micros
 from tests.builders import NOW
@@ -44,6 +44,7 @@ class Tree:
     """The processes of one command, and what really happened to them."""
 
     command_id: CommandId
+    name: str
     nature: Nature
     timeout_s: float | None
     started_at: float
@@ -189,8 +190,9 @@ class Host:
         """Really start a command."""
         command_id = CommandId(wanted["id"])
         self.starts[command_id] = self.starts.get(command_id, 0) + 1
-        nature = self.natures[wanted["command"]]
-        tree = Tree(command_id, nature, wanted["timeout_s"], self.loop.elapsed)
+        name = wanted["command"]
+        nature = self.natures[name]
+        tree = Tree(command_id, name, nature, wanted["timeout_s"], self.loop.elapsed)
         tree.has_child = nature is Nature.PARENT
         self.trees[command_id] = tree
         return tree
@@ -235,7 +237,7 @@ class Job:
         state = "ended" if self.folder.exit else "paused" if self.is_paused else "running"
         return {
             "id": self.tree.command_id,
-            "folder": folder_name(self.tree.command_id),
+            "name": file_stem(self.tree.command_id),
             "state": state,
             "started_at": self.started_at_us,
             "stop_failure": None,
@@ -434,7 +436,7 @@ class ModelRunner:
         return {"v": PROTOCOL, "runner_id": self.runner_id, "pid": 1, "jobs": jobs}
 
     def _start(self, facts: Facts) -> Facts:
-        command_id, name = CommandId(facts["id"]), facts["folder"]
+        command_id, name = CommandId(facts["id"]), facts["name"]
         if command_id in self.jobs or command_id in self._started or name in self._folders:
             return {"code": "started_before", "message": "it was started before"}
         self._started[command_id] = None
@@ -464,7 +466,7 @@ class ModelRunner:
     def _forget(self, facts: Facts) -> Facts:
         if facts["id"] in self.jobs and facts["id"] not in self.running:
             del self.jobs[facts["id"]]
-            del self._folders[folder_name(facts["id"])]
+            del self._folders[file_stem(facts["id"])]
             self.host.files.recordings.pop(facts["id"], None)
         return {}
 

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import socketio
 
 from agent.domain.errors import LinkLost
+from ogent.protocol.names import AgentEvent
 from tests.model.virtual_loop import Life, VirtualLoop
 
 Handler = Callable[..., Awaitable[Any]]
@@ -56,8 +57,9 @@ class Network:
         self.is_up = True
         self.held: set[Way] = set()
         self.connections: list[Connection] = []
-        #: Told of every frame that arrives at the agent or the controller.
-        self.arrived: Callable[[Way, Frame], None] = lambda way, frame: None
+        self.damages_next_chunk = False
+        #: Ids of the commands of whose output something was changed on its way.
+        self.damaged: set[str] = set()
 
     @property
     def newest(self) -> "Connection | None":
@@ -75,6 +77,15 @@ class Network:
     def waiting(self, way: Way) -> "Connection | None":
         """The oldest connection that has a frame on its way there."""
         return next((c for c in self.connections if c.frames[way]), None)
+
+    def perhaps_damaged(self, frame: Frame) -> Frame:
+        """The frame, or, where that is due and it is a chunk, the same one with other bytes."""
+        if not self.damages_next_chunk or frame.event != AgentEvent.COMMAND_PROGRESS:
+            return frame
+        self.damages_next_chunk = False
+        self.damaged.add(frame.payload["command_id"])
+        other = bytes(byte ^ 1 for byte in frame.payload["data"])
+        return replace(frame, payload={**frame.payload, "data": other})
 
     def release(self, *ways: Way) -> None:
         """Let frames flow again."""
@@ -120,7 +131,7 @@ class Connection:
     def send(self, way: Way, frame: Frame) -> None:
         """Put a frame on its way; into a connection that is cut it vanishes."""
         if not self.is_cut:
-            self.frames[way].append(frame)
+            self.frames[way].append(self.network.perhaps_damaged(frame))
             self.flow(way)
 
     def flow(self, way: Way) -> None:
@@ -139,7 +150,6 @@ class Connection:
         """Hand a frame over to who still listens at that end."""
         end = self._server if way is Way.UP else self._client
         if end is not None:
-            self.network.arrived(way, frame)
             end.take(self, frame)
 
     # --- its end --------------------------------------------------------------------------

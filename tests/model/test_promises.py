@@ -101,10 +101,9 @@ class Interleavings(RuleBasedStateMachine):
     @rule(which=WHICH, pieces=PIECES, pace=PACE)
     def write(self, which: int, pieces: list[tuple[Stream, bytes]], pace: int | None) -> None:
         tree = pick(self.talking(), which)
-        name = self.world.name_of(tree.command_id)
         for stream, data in pieces:
             if tree.is_alive:
-                self.world.say(f"{name} writes {data!r} to {stream}")
+                self.world.say(f"{tree.name} writes {data!r} to {stream}")
                 self.world.host.write(tree, stream, data)
         self.go_on(pace)
 
@@ -116,8 +115,7 @@ class Interleavings(RuleBasedStateMachine):
     )
     def exit(self, which: int, how: tuple[int | None, str | None], pace: int | None) -> None:
         tree = pick(self.talking(), which)
-        name = self.world.name_of(tree.command_id)
-        self.world.say(f"{name} ends by itself, code {how[0]}, signal {how[1]}")
+        self.world.say(f"{tree.name} ends by itself, code {how[0]}, signal {how[1]}")
         self.world.host.exit(tree, *how)
         self.go_on(pace)
 
@@ -146,6 +144,11 @@ class Interleavings(RuleBasedStateMachine):
         connection = self.world.network.waiting(way)
         self.world.mishap(connection, way, what)
         self.go_on(pace)
+
+    @precondition(lambda self: not self.world.network.damaged)
+    @rule()
+    def damage_next_chunk(self) -> None:
+        self.world.damage_next_chunk()
 
     @precondition(lambda self: self.world.network.newest and self.world.network.newest.is_open)
     @rule(

@@ -123,11 +123,6 @@ class World:
         self._ids += 1
         return f"id-{self._ids:05d}"
 
-    def name_of(self, command_id: CommandId) -> str:
-        """A command's short name."""
-        found = [wish.name for wish in self.wishes if command_id in wish.told]
-        return found[0] if found else self.database.commands._commands[command_id].text
-
     # --- processes ------------------------------------------------------------------------
 
     def start_controller(self) -> None:
@@ -229,6 +224,10 @@ class World:
             self.start_controller()
         if self.agent is None:
             self.start_agent()
+
+    def damage_next_chunk(self) -> None:
+        self.say("the next output that is sent is damaged on its way")
+        self.network.damages_next_chunk = True
 
     def mishap(self, connection: Connection, way: Way, what: Mishap) -> None:
         """Let something happen to the first frame that waits there."""
