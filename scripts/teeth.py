@@ -52,8 +52,8 @@ SAFEGUARDS = (
         (
             Removal(
                 JOURNAL,
-                "            os.fdatasync(self._descriptor)\n        except",
-                "        except",
+                "_write_whole(self._descriptor, data)\n            os.fdatasync(self._descriptor)\n",
+                "_write_whole(self._descriptor, data)\n",
             ),
         ),
         ("tests/faults/test_disks.py", "-k", "keeps_nothing"),
