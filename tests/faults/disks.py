@@ -1,9 +1,10 @@
 """Small disks that can be filled, and room again."""
 
+import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,25 @@ def small_disk_in(folder: Path, mebibytes: int) -> Iterator[SmallDisk]:
         yield SmallDisk(folder)
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True, timeout=20)
+
+
+@asynccontextmanager
+async def failing_syncs(pid: int, log: Path) -> AsyncIterator[None]:
+    """While open, no fsync of the process succeeds; skipped where it may not be traced."""
+    words = ["-f", "-o", str(log), "-e", "trace=fsync,fdatasync"]
+    words += ["-e", "inject=fsync,fdatasync:error=EIO", "-p", str(pid)]
+    try:
+        tracer = await asyncio.create_subprocess_exec("strace", *words, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        pytest.skip("no failing fsync: there is no strace")
+    assert tracer.stderr is not None
+    try:
+        async with asyncio.timeout(20):
+            said = (await tracer.stderr.readline()).decode()
+        if "attached" not in said:
+            pytest.skip(f"no failing fsync: {said.strip()}")
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            tracer.terminate()
+        await tracer.communicate()

@@ -11,6 +11,8 @@ from tests.faults.promises import Piece, Reading
 from tests.integration.controller.socket_client import Payload, SocketClient
 
 READ_DEADLINE_S = 120.0
+#: What the library raises where the peer closes before its first packet.
+_CLOSED_EARLY = TypeError
 LOOK_EVERY_S = 0.05  # a socket that is closed, or a controller that is back, wakes nobody here
 
 
@@ -33,7 +35,7 @@ async def follow_by_socket(url: str, token: str, command_id: str, reading: Readi
     try:
         async with asyncio.timeout(READ_DEADLINE_S):
             while not reading.ends:
-                with suppress(socketio.exceptions.SocketIOError, OSError):
+                with suppress(socketio.exceptions.SocketIOError, OSError, _CLOSED_EARLY):
                     await _subscription(url, token, command_id, reading)
                 await asyncio.sleep(LOOK_EVERY_S)
     except TimeoutError as exc:

@@ -10,15 +10,19 @@ from ogent.client import State
 from ogent.client.errors import StorageFull
 from tests.e2e.gate import Gate
 from tests.e2e.services import until
-from tests.faults.checker import watching
+from tests.faults.checker import Checker, watching
 from tests.faults.conftest import NewSystem
-from tests.faults.disks import SmallDisk, small_disk_in
+from tests.faults.disks import SmallDisk, failing_syncs, small_disk_in
 from tests.faults.plans import Plan, counting, quick, streaming
+from tests.faults.system import System
 from tests.faults.trials import some_moment
 
 MIB = 1024 * 1024
 #: 23 MB on a disk of 8: it fits only while the link carries it away.
 LOUD = "seq 3000000; (exit 4)"
+
+#: How an order may end for want of room: it says so, and nothing ran.
+NOT_STARTED = frozenset({State.FAILED, State.REJECTED})
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ async def test_a_full_disk_of_the_agent_costs_no_command(
         await some_moment(random, 3)
         disk.make_room()
         system.history.note("there is room")
-        await checker.check({State.FAILED}, only=late)  # for want of room, and said so
+        await checker.check(NOT_STARTED, only=late)  # for want of room, and said so
 
 
 async def test_an_agent_that_is_killed_on_a_full_disk_costs_no_command(
@@ -77,7 +81,7 @@ async def test_an_agent_that_is_killed_on_a_full_disk_costs_no_command(
         await some_moment(random, 3)
         disk.make_room()
         system.history.note("there is room")
-        await checker.check({State.FAILED}, only={late})  # for want of room, and said so
+        await checker.check(NOT_STARTED, only={late})  # for want of room, and said so
 
 
 async def test_a_full_disk_of_the_controller_costs_no_byte(
@@ -115,3 +119,17 @@ async def test_below_min_free_bytes_the_controller_takes_nothing_and_loses_nothi
         system.history.note("there is room")
         await checker.run(quick(system.key()))
         await checker.check()
+
+
+async def test_an_order_is_not_taken_by_an_agent_whose_disk_keeps_nothing(
+    system: System, checker: Checker, tmp_path: Path
+) -> None:
+    plan, log = quick(system.key()), tmp_path / "calls"
+    async with failing_syncs(system.agent.service.pid, log):
+        system.history.note("no fsync of the agent succeeds")
+        command_id = await checker.run(plan)
+        await until(lambda: "INJECTED" in log.read_text() or system.starts_of(plan.key) > 0)
+        await some_moment(Random(1), 1)
+        assert system.starts_of(plan.key) == 0, system.history.story()
+        assert await system.state_of(command_id) in {State.QUEUED, State.REJECTED}
+    await checker.check({State.REJECTED})
