@@ -52,7 +52,8 @@ SAFEGUARDS = (
         (
             Removal(
                 JOURNAL,
-                "_write_whole(self._descriptor, data)\n            os.fdatasync(self._descriptor)\n",
+                "_write_whole(self._descriptor, data)\n"
+                "            os.fdatasync(self._descriptor)\n",
                 "_write_whole(self._descriptor, data)\n",
             ),
         ),

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 #: For a runner to be there before anything else begins.
 RUNNER_TIMEOUT_S: Final = 30.0
 #: A graceful stop: for what is about to be started, and for what has ended to be handed over.
-STOP_TIMEOUT_S: Final = 8.0
+STOP_TIMEOUT_S: Final = 6.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -101,7 +101,8 @@ class Agent:
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._supervisor.stop()
-                await self._delivery.flushed()
+                if self._delivery.is_serving:
+                    await self._delivery.flushed()
         except TimeoutError:
             log.warning("stopped before everything was handed over: the next start does that")
 
@@ -221,12 +222,20 @@ async def stop_all_commands(settings: Settings, data_dir: Path) -> None:
 async def _kept(runner: RunnerClient) -> AsyncIterator[None]:
     """Have a runner while open; raises RunnerGone where none can be had."""
     keeping = asyncio.create_task(runner.keep(), name="runner")
+    keeping.add_done_callback(_end_with)
     try:
         await _first_runner(runner)
         yield
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
+
+
+def _end_with(keeping: asyncio.Task[None]) -> None:
+    """End the process where nobody looks after the runner any more: a bug."""
+    if not keeping.cancelled() and (bug := keeping.exception()) is not None:
+        log.critical("nobody looks after the runner: the agent stops", exc_info=bug)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _first_runner(runner: RunnerClient) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from agent.application.ports.journal import Unfinished
 from agent.bootstrap import run_agent, stop_all_commands
 from agent.infrastructure.controller.session import GivenUp
 from agent.infrastructure.logging import configure_logging, escaped
@@ -92,16 +93,16 @@ def _status_in(data_dir: Path) -> dict[str, Any]:
         "agent_id": None,
         "pid": None,
         "connected": False,
-        "commands": [
-            _command_facts(entry.order.id, jobs.get(entry.order.id)) for entry in unfinished
-        ],
+        "commands": [_command_facts(entry, jobs.get(entry.order.id)) for entry in unfinished],
     }
 
 
-def _command_facts(command_id: str, job: dict[str, Any] | None) -> dict[str, Any]:
+def _command_facts(entry: Unfinished, job: dict[str, Any] | None) -> dict[str, Any]:
+    """`ended`: it waits to be told to the controller, or nobody here knows how it ended."""
     started = from_micros(job["started_at"]).isoformat() if job else None
-    state = job["state"] if job else "waiting"
-    return {"command_id": command_id, "state": state, "started_at": started}
+    was_started = entry.keeper is not None or entry.outcome is not None
+    state = job["state"] if job else "ended" if was_started else "waiting"
+    return {"command_id": entry.order.id, "state": state, "started_at": started}
 
 
 def status_lines(facts: dict[str, Any]) -> list[str]:

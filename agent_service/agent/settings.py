@@ -17,6 +17,7 @@ KNOWN_PASSWORDS: Final = frozenset(
     {"admin", "agent", "agent123", "changeme", "change-me", "default", "password", "secret"}
 )
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
+_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?")
 
 
 class InvalidSettings(Exception):
@@ -95,12 +96,16 @@ def labels_in(text: str) -> dict[str, str]:
     labels: dict[str, str] = {}
     for word in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = word.partition("=")
-        if not equals or not _is_label(name) or (value and not _is_label(value)):
+        if not equals or not _is_label(name) or not _is_value(value):
             raise ValueError("must be words like role=web,env=prod")
         labels[name] = value
     if len(labels) > LABELS_MAX:
         raise ValueError(f"must be at most {LABELS_MAX} labels")
     return labels
+
+
+def _is_value(text: str) -> bool:
+    return len(text) <= LABEL_MAX_CHARS and _LABEL_VALUE.fullmatch(text) is not None
 
 
 def _is_label(text: str) -> bool:

@@ -198,13 +198,25 @@ async def test_what_was_released_is_remembered_for_thirty_days(
     assert (journal.known(C) is not None) is is_known
 
 
-async def test_of_too_many_released_the_oldest_are_forgotten(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("later_s", "are_known"), [(59, [1, 1, 1]), (61, [0, 1, 1])])
+async def test_of_too_many_released_the_oldest_are_forgotten_once_they_have_expired(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch, later_s: int, are_known: list[int]
 ) -> None:
     monkeypatch.setattr(journal_state, "FORGET_EVERY", 1)
     monkeypatch.setattr(journal_state, "REMEMBERED_MAX", 2)
     for name in "abc":
         await journal.accept(an_order(name), keeper=None, now=NOW)
         await journal.release(CommandId(name), now=NOW)
-    await journal.accept(an_order("later"), keeper=None, now=NOW)
-    assert [journal.known(CommandId(name)) is not None for name in "abc"] == [False, True, True]
+    await journal.accept(an_order("later"), keeper=None, now=NOW + timedelta(seconds=later_s))
+    assert [journal.known(CommandId(name)) is not None for name in "abc"] == are_known
+
+
+async def test_where_none_may_be_forgotten_it_is_said(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_state, "REMEMBERED_MAX", 1)
+    assert not journal.may_forget_none()
+    for name in "ab":
+        await journal.accept(an_order(name), keeper=None, now=NOW)
+        await journal.release(CommandId(name), now=NOW)
+    assert journal.may_forget_none()

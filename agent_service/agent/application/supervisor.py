@@ -58,6 +58,7 @@ class Supervisor:
         self._is_confirmed = True
         self._settling: dict[CommandId, asyncio.Task[None]] = {}
         self._tasks = asyncio.TaskGroup()
+        self._runs: dict[CommandId, asyncio.Task[None]] = {}
         self._following: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -93,6 +94,8 @@ class Supervisor:
             raise AgentStopping("the agent is stopping: the order is good for its next start")
         if len(self._delivery) + self._reserved >= HELD_MAX:
             raise AgentBusy(f"{HELD_MAX} commands are held on this agent already")
+        if self._journal.may_forget_none():
+            raise AgentBusy("this agent remembers as many commands as it may that may still come")
         if self._journal.held_size() >= HELD_MAX_CHARS:
             raise AgentBusy(
                 f"commands of {HELD_MAX_CHARS} characters are held on this agent already"
@@ -164,14 +167,17 @@ class Supervisor:
 
     async def stop_commands(self) -> None:
         """Cancel every command that is here now, and return when nothing of them is left."""
+        here = [*self._waiting, *self._running]
+        settling = set(self._settling.values())
         for command_id in list(self._waiting):  # each may get its turn while another is cancelled
             await self._cancel(command_id, _STOPPED_HERE)
-        for running in list(self._running.values()):
+        for running in [self._running[found] for found in here if found in self._running]:
             await running.begun.wait()
-        for command_id in [*self._waiting, *self._running]:
+        for command_id in here:
             await self._cancel(command_id, _STOPPED_HERE)
-        if self._following:
-            await asyncio.wait(set(self._following))
+        runs = {self._runs[found] for found in here if found in self._runs}
+        if left := runs | settling:
+            await asyncio.wait(left)
 
     async def stop(self) -> None:
         """Take no new orders, start nothing more; returns when nothing is about to be started.
@@ -227,8 +233,9 @@ class Supervisor:
             self._begin(running, self._run_execution(running, None))
 
     def _begin(self, running: Running, run: Coroutine[None, None, None]) -> None:
-        self._running[running.execution.id] = running
-        self._follow(self._run(running, run), f"run {running.execution.id}")
+        command_id = running.execution.id
+        self._running[command_id] = running
+        self._runs[command_id] = self._follow(self._run(running, run), f"run {command_id}")
 
     def _follow(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
         """Have `work` done, unless this is left before."""
@@ -253,7 +260,7 @@ class Supervisor:
             log.exception("command %s could not be followed to its end", command_id)
             await self._give_up(running)
         finally:
-            del self._running[command_id]
+            del self._running[command_id], self._runs[command_id]
             running.begun.set()
             self._fill()
 

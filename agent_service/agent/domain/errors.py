@@ -55,10 +55,8 @@ class AgentStopping(Refused):
     code = "draining"
 
 
-class NoRoom(Refused):
-    """The agent's disk is full: what it accepts it could not remember."""
-
-    code = "agent_disk_full"
+class NoRoom(AgentBusy):
+    """The agent's disk is full: what it accepts it could not remember. There may be room later."""
 
 
 class UnknownCommand(Refused):
@@ -89,12 +87,6 @@ class NoExecutor(CannotStart):
     """Nothing here can run commands on that target."""
 
     code = "no_executor"
-
-
-class EndUnknown(AgentError):
-    """A process has ended, and how cannot be found out."""
-
-    code = "end_unknown"
 
 
 class LinkLost(AgentError):

@@ -77,6 +77,10 @@ class Journal(Protocol):
         """Remember where a command stands, for who asks; that alone need not survive."""
         ...
 
+    def may_forget_none(self) -> bool:
+        """Whether too many ids are remembered of orders that may still come again."""
+        ...
+
     async def release(self, command_id: CommandId, *, now: datetime) -> None:
         """Nothing more of the command will be told to anybody; a repeat changes nothing.
 

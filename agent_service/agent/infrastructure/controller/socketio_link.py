@@ -24,6 +24,9 @@ ACK_TIMEOUT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 15.0
 CLOSE_TIMEOUT_S: Final = 3.0
 
+#: What the library raises where the peer's first packet is none.
+_SENSELESS: Final = (TypeError, ValueError, IndexError, KeyError, AttributeError)
+
 AnswerT = TypeVar("AnswerT")
 Handler = Callable[..., Awaitable[object]]
 
@@ -144,7 +147,7 @@ async def _connect(client: socketio.AsyncClient, url: str, token: str, auth: Age
             )
     except TimeoutError as exc:
         raise LinkLost(f"the controller at {url} did not answer in time") from exc
-    except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError) as exc:
+    except (socketio.exceptions.SocketIOError, aiohttp.ClientError, OSError, *_SENSELESS) as exc:
         raise LinkLost(f"the controller at {url} refused the session: {exc}") from exc
     honour_cancellation()
     if client.eio.state != "connected":  # cut before the library would have told of it

@@ -78,6 +78,8 @@ class RunnerClient:
         self._child: int | None = None
         self._is_short = False
         self._to_forget: set[CommandId] = set()
+        #: The newest that was said of each command's output, for a runner that did not hear it.
+        self._released: dict[CommandId, Facts] = {}
         self.runner_id = ""
         #: What the runner had when this agent came to it, by what its files' names begin with.
         self.found: dict[str, Facts] = {}
@@ -127,11 +129,13 @@ class RunnerClient:
             "stored": [stored.stdout, stored.stderr],
             "unneeded": [unneeded.stdout, unneeded.stderr],
         }
+        self._released[command_id] = places
         self._tell("release", command_id, places)
 
     def forget(self, command_id: CommandId) -> None:
         """Nothing of the command is needed any more."""
         self._listeners.pop(command_id, None)
+        self._released.pop(command_id, None)
         self.found.pop(file_stem(command_id), None)
         if not self._tell("forget", command_id, {}):
             self._to_forget.add(command_id)
@@ -148,6 +152,11 @@ class RunnerClient:
         async with self._connected() as link:
             hello = {"do": "hello", "v": PROTOCOL, "spool_max_bytes": self._spool_max_bytes}
             here = await link.request(hello)
+            if here["v"] != PROTOCOL:
+                raise RunnerGone(
+                    f"the runner (pid {here['pid']}) is of another version, {here['v']}: it ends "
+                    "when its commands have; that version's `ogent-agent --stop-commands` ends them"
+                )
             self.runner_id = str(here["runner_id"])
             self.found = {str(job["name"]): job for job in here["jobs"]}
             log.info("the runner %s (pid %s) is here", self.runner_id, here["pid"])
@@ -165,6 +174,8 @@ class RunnerClient:
         waiting, self._to_forget = self._to_forget, set()
         for command_id in waiting:
             self.forget(command_id)
+        for command_id, places in self._released.items():
+            self._tell("release", command_id, places)
         by_id = {str(job["id"]): job for job in self.found.values()}
         for command_id, listener in list(self._listeners.items()):
             job = by_id.get(command_id)

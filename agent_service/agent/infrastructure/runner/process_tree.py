@@ -76,7 +76,12 @@ class ProcessTree:
             stopped = self._sweep(signal.SIGSTOP)
             if not stopped.pids:
                 return stopped
-        return self._sweep(SIGNALS[impulse])
+        alive = self._sweep(SIGNALS[impulse])
+        while impulse is Impulse.PAUSE:  # until nobody was born of one that still ran
+            before, alive = alive, self._sweep(signal.SIGSTOP)
+            if set(alive.pids) <= set(before.pids):
+                break
+        return alive
 
     def _sweep(self, number: int) -> Survivors:
         """Look through all processes again and again until nobody is new.

@@ -26,7 +26,7 @@ from agent.domain.models.order import Order
 from agent.infrastructure.runner.records import Damage, frame, frames_in
 from agent.infrastructure.storage import journal_records as records
 from agent.infrastructure.storage.identity import FILE_MODE, FOLDER_MODE
-from agent.infrastructure.storage.journal_state import JournalState
+from agent.infrastructure.storage.journal_state import JournalState, Released
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class FileJournal:
         self._works: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write_all, name="journal")
         self._accepting: dict[CommandId, asyncio.Future[None]] = {}
-        self._late: list[tuple[CommandId, State, datetime]] = []
+        self._late: list[Released] = []
         self._late_timer: asyncio.TimerHandle | None = None
         self._must_rewrite = True
         #: What waits for a new file; how many pieces of work the thread has.
@@ -146,16 +146,20 @@ class FileJournal:
         """Store how an order came out."""
         await self._write(records.outcome_record(outcome), lambda: self._state.settle(outcome))
 
+    def may_forget_none(self) -> bool:
+        """Whether too many ids are remembered."""
+        return self._state.may_forget_none
+
     def note(self, command_id: CommandId, state: State) -> None:
         """Remember where a command stands."""
         self._state.note(command_id, state)
 
     async def release(self, command_id: CommandId, *, now: datetime) -> None:
         """Let go of all but its id; written with what comes next, or a little later."""
-        known = self._state.known(command_id)
-        if known is None or not self._state.release(command_id, now):
+        released = self._state.release(command_id, now)
+        if released is None:
             return
-        self._late.append((command_id, known.state, now))
+        self._late.append(released)
         if self._late_timer is None:
             self._late_timer = self._loop.call_later(RELEASE_DELAY_S, self._write_late)
 
@@ -220,6 +224,9 @@ class FileJournal:
                 self._write_group(group)
             except OSError as exc:
                 error = exc
+            except Exception as exc:  # the supervisor of a loop: nobody is to wait in vain
+                log.exception("the journal failed")
+                error = OSError(errno.EIO, f"a bug: {exc!r}")
             self._loop.call_soon_threadsafe(self._finish, group, error)
 
     def _write_group(self, group: Sequence[_Work]) -> None:

@@ -53,6 +53,10 @@ class InMemoryJournal:
         """Store how an order came out."""
         self.facts.settle(outcome)
 
+    def may_forget_none(self) -> bool:
+        """Whether too many ids are remembered."""
+        return self.facts.may_forget_none
+
     def note(self, command_id: CommandId, state: State) -> None:
         """Remember where a command stands."""
         self.facts.note(command_id, state)

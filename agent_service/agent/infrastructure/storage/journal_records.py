@@ -12,7 +12,7 @@ from agent.domain.models.order import Order
 from agent.domain.models.output import Counts
 from agent.domain.models.transmission import Written
 from agent.infrastructure.runner.records import from_json, to_json
-from agent.infrastructure.storage.journal_state import JournalState
+from agent.infrastructure.storage.journal_state import JournalState, Released
 
 Facts = dict[str, Any]
 
@@ -44,15 +44,18 @@ def outcome_record(outcome: Outcome) -> bytes:
     return to_json({"outcome": _outcome(outcome)})
 
 
-def released_record(released: list[tuple[CommandId, State, datetime]]) -> bytes:
+def released_record(released: list[Released]) -> bytes:
     """Commands of which nothing has to be told any more."""
-    return to_json({"released": [[i, s.value, to_micros(at)] for i, s, at in released]})
+    rows = [
+        [r.command_id, r.state.value, to_micros(r.at), to_micros(r.expires_at)] for r in released
+    ]
+    return to_json({"released": rows})
 
 
 def records_of(state: JournalState) -> Iterator[bytes]:
     """Everything that a journal knows, as a new one would hold it."""
     yield epoch_record(state.epoch, state.ahead_s)
-    released: list[tuple[CommandId, State, datetime]] = []
+    released: list[Released] = []
     for entry in state.released():
         released.append(entry)
         if len(released) == _RELEASED_AT_ONCE:
@@ -78,8 +81,9 @@ def apply(record: bytes, state: JournalState) -> None:
     elif "outcome" in facts:
         state.settle(_outcome_of(facts["outcome"]))
     else:
-        for command_id, word, at in facts["released"]:
-            state.release(CommandId(command_id), from_micros(at), State(word))
+        for command_id, word, at, expires_at in facts["released"]:
+            times = (from_micros(at), from_micros(expires_at))
+            state.take_released(Released(CommandId(command_id), State(word), *times))
 
 
 def _apply_start(command_id: CommandId, keeper: str, state: JournalState) -> None:
