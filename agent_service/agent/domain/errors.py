@@ -83,6 +83,12 @@ class SpawnFailed(CannotStart):
     code = "spawn_failed"
 
 
+class NoRoomToStart(AgentError):
+    """The disk does not take what has to be written down before a start; it may later."""
+
+    code = "no_room"
+
+
 class NoExecutor(CannotStart):
     """Nothing here can run commands on that target."""
 

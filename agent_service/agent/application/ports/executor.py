@@ -61,8 +61,8 @@ class Executor(Protocol):
     async def start(self, order: Order, place: Place, stop_failed: StopFailed) -> RunningProcess:
         """Start the order's process.
 
-        Raises CannotStart, and then nothing ran or will; and StartedBefore for an order that was
-        started once, by whomever.
+        Raises CannotStart, and then nothing ran or will; NoRoomToStart, and then it may be tried
+        again; and StartedBefore for an order that was started once, by whomever.
         """
         ...
 

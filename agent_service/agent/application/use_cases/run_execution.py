@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 from agent.application.controller_time import ControllerTime
 from agent.application.ports.clock import Clock
-from agent.application.ports.executor import Executor
+from agent.application.ports.executor import Executor, RunningProcess
 from agent.application.ports.journal import Journal
 from agent.application.running import JOURNAL_RETRY_S, Running
 from agent.domain.errors import (
     CannotStart,
     JournalUnavailable,
     NoExecutor,
+    NoRoomToStart,
     OrderExpired,
     StartedBefore,
 )
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import State
-from agent.domain.models.executor import ExecutionType
+from agent.domain.models.executor import ExecutionType, Place
 from agent.domain.models.order import Order
 from agent.domain.selection import select_place
 
@@ -50,9 +51,7 @@ class RunExecution:
         order = running.execution.order
         try:
             executor = self._executor(order)
-            await self._mark(order, executor, keeper)
-            place = select_place(order.target, self.executors.keys())
-            process = await executor.start(order, place, running.stop_failed)
+            process, place = await self._started(running, executor, keeper)
         except OrderExpired as exc:
             await running.settle_unrun(State.REJECTED, exc)
         except CannotStart as exc:
@@ -76,6 +75,21 @@ class RunExecution:
             await running.settle_unrun(State.LOST, exc)
         else:
             await running.follow(process, place)
+
+    async def _started(
+        self, running: Running, executor: Executor, keeper: str | None
+    ) -> tuple[RunningProcess, Place]:
+        """Mark and start it, as soon as the disk takes both."""
+        order = running.execution.order
+        while True:
+            await self._mark(order, executor, keeper)
+            keeper = executor.keeper
+            place = select_place(order.target, self.executors.keys())
+            try:
+                return await executor.start(order, place, running.stop_failed), place
+            except NoRoomToStart as exc:
+                log.error("command %s waits: %s", order.id, exc)
+                await self.clock.sleep(JOURNAL_RETRY_S)
 
     def _executor(self, order: Order) -> Executor:
         return self.executors[select_place(order.target, self.executors.keys()).execution_type]

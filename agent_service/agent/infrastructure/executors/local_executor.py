@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.application.ports.executor import StopFailed
-from agent.domain.errors import CannotStart, NeverStarted, SpawnFailed, StartedBefore
+from agent.domain.errors import CannotStart, NeverStarted, NoRoomToStart, SpawnFailed, StartedBefore
 from agent.domain.ids import CommandId
 from agent.domain.models.execution import Ending, Failure, State, StopFailure
 from agent.domain.models.executor import Exit, Place
@@ -66,6 +66,8 @@ class LocalExecutor:
         code = answer.get("code")
         if code == "started_before":
             raise StartedBefore("the command was started before, and how it ended is not known")
+        if code == "no_room":
+            raise NoRoomToStart(f"the runner cannot write down the start: {answer['message']}")
         if code is not None:
             raise SpawnFailed(answer["message"])
         process.begin(from_micros(answer["started_at"]))

@@ -73,6 +73,15 @@ _SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 class NotStarted(Exception):
     """No process could be made; the message says why."""
 
+    #: What the agent is told.
+    code = "spawn_failed"
+
+
+class NoRoom(NotStarted):
+    """The disk does not take what has to be written down before the start; it may later."""
+
+    code = "no_room"
+
 
 class Job:
     """One command. `facts` says where it stands; `end` holds its end once that is written."""
@@ -369,10 +378,8 @@ def start(wanted: dict[str, Any], stem: str, origin: dict[str, Any], loop: Loop)
     """
     with contextlib.ExitStack() as failed:
         try:
-            facts = FactsFile(stem, loop.files)
+            facts, begin = _written_down(wanted, stem, origin, loop)
             failed.callback(facts.close)
-            begin = {"command_id": wanted["id"], **origin}
-            facts.add({"start": begin})
             job = _start(wanted, facts, begin, loop)
         except OSError as exc:
             raise NotStarted(_reason(exc)) from exc
@@ -382,6 +389,25 @@ def start(wanted: dict[str, Any], stem: str, origin: dict[str, Any], loop: Loop)
             raise NotStarted(f"the command cannot be started: {exc}") from exc
         failed.pop_all()
     return job
+
+
+def _written_down(
+    wanted: dict[str, Any], stem: str, origin: dict[str, Any], loop: Loop
+) -> tuple[FactsFile, dict[str, Any]]:
+    """What finds the command again is on its way to the disk; raises NoRoom, OSError."""
+    begin = {"command_id": wanted["id"], **origin}
+    try:
+        facts = FactsFile(stem, loop.files)
+        try:
+            facts.add({"start": begin})
+        except BaseException:
+            facts.close()
+            raise
+    except OSError as exc:
+        if exc.errno in _SPACE:
+            raise NoRoom(exc.strerror or str(exc)) from exc
+        raise
+    return facts, begin
 
 
 def _start(

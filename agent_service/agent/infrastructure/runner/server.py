@@ -441,7 +441,9 @@ class Runner:
             job = jobs.start(facts, stem, self._origin(), self)
         except NotStarted as exc:
             self.files.empty([f"{stem}.{FACTS}"])
-            return {"code": "spawn_failed", "message": str(exc)}
+            if isinstance(exc, jobs.NoRoom):  # nothing was tried: it may be, later
+                del self._started[command_id]
+            return {"code": exc.code, "message": str(exc)}
         if job.is_running:
             self._running[command_id] = job
         self._jobs[command_id] = job
