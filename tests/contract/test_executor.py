@@ -24,6 +24,7 @@ from agent.infrastructure.runner.client import RunnerClient
 from agent.infrastructure.storage.file_spool import FileSpool
 from tests.fakes.agent_ports import LOCAL, an_order, settle
 from tests.fakes.runner_process import (
+    LENGTH,
     RunnerProcess,
     commands_in,
     end_everything,
@@ -360,6 +361,20 @@ async def test_what_its_runner_never_heard_of_was_never_started(here: Here) -> N
     with pytest.raises(StartedBefore):
         await here.take_over("another runner")
     assert (await (await here.start("exit 0")).wait()).exit == Exit(code=0)
+
+
+async def test_a_runner_that_is_not_understood_is_asked_again(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4)
+        writer.write(LENGTH.pack(24) + b'{"is":"answer","id":"0"}')
+        writer.close()
+        server.close()  # the next connection finds nobody: a runner is started
+
+    (tmp_path / "runner").mkdir()
+    server = await asyncio.start_unix_server(answer, tmp_path / "runner" / "runner.sock")
+    async with an_agent(tmp_path) as here:
+        assert (await (await here.start("exit 3")).wait()).exit == Exit(code=3)
+    end_everything(tmp_path)
 
 
 async def test_a_runner_that_stands_still_starts_what_it_was_asked_for_once(
