@@ -19,16 +19,19 @@ from agent.domain.models.output import Counts
 from agent.domain.stopping import Force
 from agent.infrastructure.executors.accounts import own_account
 from agent.infrastructure.executors.local_executor import LocalExecutor
+from agent.infrastructure.runner import client as client_module
 from agent.infrastructure.runner.client import RunnerClient
 from agent.infrastructure.storage.file_spool import FileSpool
 from tests.fakes.agent_ports import LOCAL, an_order, settle
 from tests.fakes.runner_process import (
+    LENGTH,
     RunnerProcess,
     commands_in,
     end_everything,
     is_alive,
     kill_runner,
     own_id,
+    runner_pid,
     stored,
 )
 
@@ -358,6 +361,50 @@ async def test_what_its_runner_never_heard_of_was_never_started(here: Here) -> N
     with pytest.raises(StartedBefore):
         await here.take_over("another runner")
     assert (await (await here.start("exit 0")).wait()).exit == Exit(code=0)
+
+
+async def test_a_runner_that_is_not_understood_is_asked_again(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4)
+        writer.write(LENGTH.pack(24) + b'{"is":"answer","id":"0"}')
+        writer.close()
+        server.close()  # the next connection finds nobody: a runner is started
+
+    (tmp_path / "runner").mkdir()
+    server = await asyncio.start_unix_server(answer, tmp_path / "runner" / "runner.sock")
+    async with an_agent(tmp_path) as here:
+        assert (await (await here.start("exit 3")).wait()).exit == Exit(code=3)
+    end_everything(tmp_path)
+
+
+async def test_a_runner_that_stands_still_starts_what_it_was_asked_for_once(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT_S", 0.4)
+    pid = runner_pid(here.data_dir)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    starting = asyncio.create_task(here.start(f"echo >> {here.data_dir}/marks; exit 3"))
+    await asyncio.sleep(1.5)  # it is given up, and asked again
+    os.kill(pid, signal.SIGCONT)
+    assert (await (await starting).wait()).exit == Exit(code=3)
+    assert (here.data_dir / "marks").read_text() == "\n"
+
+
+async def test_a_stop_that_a_runner_standing_still_was_asked_for_is_carried_out(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, pids = await tree(here, TREE + "wait", 4)
+    monkeypatch.setattr(client_module, "ANSWER_TIMEOUT_S", 0.4)
+    pid = runner_pid(here.data_dir)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    stopping = asyncio.create_task(process.stop(State.CANCELLED, Force.KILL, None))
+    await asyncio.sleep(1.5)
+    os.kill(pid, signal.SIGCONT)
+    await stopping
+    assert (await process.wait()).stopped_as is State.CANCELLED
+    assert not any(is_alive(pid) for pid in pids)
 
 
 # --- the runner's death -----------------------------------------------------------------------

@@ -93,6 +93,8 @@ class RunnerClient:
                 if not self._is_wanted:
                     return
                 log.error("the runner is not there: %s", exc)
+            except Exception:  # the supervisor of a loop, without which nobody has a runner
+                log.exception("the runner says what is not understood")
             await asyncio.sleep(RETRY_S)
 
     async def ready(self) -> None:
