@@ -447,6 +447,9 @@ class ModelRunner:
         job.begin(facts["timeout_s"])
         return {"pid": 1, "started_at": job.started_at_us}
 
+    def _remembers(self, facts: Facts) -> Facts:
+        return {"has_started": facts["id"] in self._started}
+
     def _stop(self, facts: Facts) -> Facts:
         if job := self.running.get(facts["id"]):
             job.stop(facts["as"], Force(facts["force"]), facts.get("failure"))

@@ -69,6 +69,22 @@ def test_nothing_starts_again_by_a_runners_memory_that_a_loss_of_power_brought_b
     Promises(world).check()
 
 
+def test_what_a_runner_started_and_lost_with_the_power_is_not_rejected(world: World) -> None:
+    submitted(world)
+    world.kill_controller()
+    world.host.exit(world.live_trees()[0], 0, None)
+    world.loop.advance(1)
+    world.kill_agent()
+    world.loop.advance(70)  # the idle runner leaves its memory; the order's time passes
+    world.lose_power(Loss.ALL)
+    world.heal()
+    (command,) = world.commands
+    assert (command.state, command.failure and command.failure.code) == (
+        State.LOST,
+        "agent_state_lost",
+    )
+
+
 def test_a_broken_promise_tells_its_story(world: World) -> None:
     submitted(world)
     world.host.starts[world.commands[0].id] += 1

@@ -95,9 +95,20 @@ class LocalExecutor:
         if self._take(order, process):
             return process
         self._runner.listen_no_more(order.id)
-        if keeper == self._runner.runner_id:
+        if await self._is_unknown(order.id, keeper):
             raise NeverStarted(f"the runner has never heard of {order.id}")
-        raise StartedBefore("the runner that was to start the command is gone: it may have run")
+        raise StartedBefore("the command was started, or may have been, and nothing is left of it")
+
+    async def _is_unknown(self, command_id: CommandId, keeper: str) -> bool:
+        """Whether `keeper` is here and has never started the command."""
+        while keeper == self._runner.runner_id:
+            try:
+                answer = await self._runner.request("remembers", id=command_id)
+            except RunnerGone:
+                await self._runner.ready()  # the next one may have this one's name and memory
+                continue
+            return not answer.get("has_started")
+        return False
 
     async def discard_strays(self, known: Collection[CommandId]) -> None:
         """End and forget what the runner has and nobody knows of any more."""

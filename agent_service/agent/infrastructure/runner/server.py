@@ -383,6 +383,7 @@ class Runner:
         asked: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "hello": self._status,
             "status": self._status,
+            "remembers": self._remembers,
             "start": self._start,
             "stop": self._stop,
             "pause": self._pause,
@@ -448,6 +449,9 @@ class Runner:
             self._running[command_id] = job
         self._jobs[command_id] = job
         return {"pid": job.pid, "started_at": job.started_at_us}
+
+    def _remembers(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return {"has_started": facts["id"] in self._started}
 
     def _origin(self) -> dict[str, Any]:
         return {
