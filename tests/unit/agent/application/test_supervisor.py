@@ -441,6 +441,15 @@ async def test_an_agent_that_holds_too_much_text_takes_no_more(
     core.supervisor.require_room()
 
 
+async def test_an_agent_that_could_only_forget_what_may_still_come_takes_no_more(
+    core: AgentCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core.supervisor.require_room()
+    monkeypatch.setattr(core.journal, "may_forget_none", lambda: True)
+    with pytest.raises(AgentBusy):
+        core.supervisor.require_room()
+
+
 async def test_a_reservation_keeps_the_turn_of_who_made_it() -> None:
     core = AgentCore(max_concurrent=1)
     async with asyncio.timeout(20), core.supervisor:
