@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from agent.domain.ids import CommandId
-from agent.domain.models.execution import Outcome, State
+from agent.domain.models.execution import Outcome
 from agent.domain.models.order import Order
 from agent.infrastructure.storage import journal_records as records
 from agent.infrastructure.storage.in_memory_journal import InMemoryJournal
+from agent.infrastructure.storage.journal_state import Released
 from app.infrastructure.repositories.in_memory_agent_repository import InMemoryAgentRepository
 from app.infrastructure.repositories.in_memory_command_repository import InMemoryCommandRepository
 from app.infrastructure.repositories.in_memory_output_log import InMemoryOutputLog
@@ -114,7 +115,7 @@ class SyncedJournal(InMemoryJournal):
         self._disk = disk
         self._life = life
         self._accepting: dict[CommandId, asyncio.Event] = {}
-        self._late: list[tuple[CommandId, State, datetime]] = []
+        self._late: list[Released] = []
         for record in [*file.synced, *file.written]:
             records.apply(record, self.facts)
 
@@ -144,12 +145,12 @@ class SyncedJournal(InMemoryJournal):
         await super().settle(outcome)
 
     async def release(self, command_id: CommandId, *, now: datetime) -> None:
-        known = self.known(command_id)
-        if known is None or not self.facts.release(command_id, now):
+        released = self.facts.release(command_id, now)
+        if released is None:
             return
         if not self._late:
             self._life.call_later(RELEASE_DELAY_S, self._write_late)
-        self._late.append((command_id, known.state, now))
+        self._late.append(released)
 
     async def _store(self, record: bytes) -> None:
         await self._disk.turn(self._life)
