@@ -68,8 +68,11 @@ def stop_commands(env_file: Path) -> int:
         settings = read_settings(env_file)
         configure_logging("ERROR", settings.log_format)
         data_dir = env_file.parent / settings.data_dir
-        if data_dir.is_dir() and ask(data_dir, "stop-commands") is not None:
-            return EXIT_STOPPED
+        answer = ask(data_dir, "stop-commands") if data_dir.is_dir() else None
+        if answer is not None:
+            if answer.get("stopped"):
+                return EXIT_STOPPED
+            raise RunnerGone(f"the agent that runs here did not stop them: {answer}")
         with locked_data_dir(data_dir):
             asyncio.run(stop_all_commands(settings, data_dir))
     except InvalidSettings as exc:

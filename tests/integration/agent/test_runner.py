@@ -805,3 +805,20 @@ def test_a_chain_of_processes_that_forks_and_ends_is_ended(
     size = steps.stat().st_size
     time.sleep(0.3)  # the time in which hundreds would have come
     assert steps.stat().st_size == size
+
+
+def test_many_commands_run_beside_each_other_and_start_with_the_usual_limit(
+    data_dir: Path,
+) -> None:
+    runner = RunnerProcess(data_dir, "sh", "-c", 'ulimit -Sn 1024; exec "$@"', "sh")
+    with runner.talk() as talk:
+        for number in range(250):
+            answer = talk.start(f"c{number}", "ulimit -n; echo no >&2; sleep 1000")
+            assert "pid" in answer, answer
+        wait_until(lambda: stored(data_dir, "c249") == b"1024\n")
+        for number in range(250):
+            talk.stop(f"c{number}", force=1)
+        for number in range(250):
+            talk.end_of(f"c{number}")
+    assert "Traceback" not in runner.log
+    runner.kill()

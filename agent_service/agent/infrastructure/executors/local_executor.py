@@ -50,7 +50,9 @@ class LocalExecutor:
     async def start(self, order: Order, place: Place, stop_failed: StopFailed) -> "LocalProcess":
         """Have the runner start the order's process."""
         del place
-        wanted = self._wanted(order)
+        # Another folder may lie on a file system that does not answer.
+        folder = await asyncio.to_thread(self._folder, order) if order.cwd else self._folder(order)
+        wanted = self._wanted(order, folder)
         process = LocalProcess(order.id, self._runner, stop_failed)
         try:
             await self._start(order, wanted, process)
@@ -141,14 +143,14 @@ class LocalExecutor:
                 process.stop_failed(job["stop_failure"])
         return True
 
-    def _wanted(self, order: Order) -> Facts:
+    def _wanted(self, order: Order, folder: Path) -> Facts:
         account = self._account
         switched = {"uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
         return {
             "id": order.id,
             "name": file_stem(order.id),
             "command": order.command,
-            "cwd": str(self._folder(order)),
+            "cwd": str(folder),
             "env": {**account.environment(), **order.env},
             "account": switched if account.switches else None,
             "stdin": order.stdin,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         """What a job needs of the runner that owns it; `null` takes what is only counted."""
 
         null: int
+        #: The soft limit of open files that a command starts with.
+        open_files: int
         files: SpoolFiles
 
         def watch(self, file: int, ready: Callable[[], None]) -> None:
@@ -67,7 +69,10 @@ PIDS_MAX: Final = 1024
 DISK_RETRY_S: Final = 1.0
 #: What is taken from a pipe each time it can be read, so that other commands get their turn.
 TURN_BYTES: Final = 256 * 1024
-_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
+#: Failures of a write that may be over in a while: no room, or too many open files.
+_SPACE: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+)
 
 
 class NotStarted(Exception):
@@ -425,6 +430,8 @@ def _start(
             for read_end, _ in ends:
                 os.close(read_end)
             raise
+    with contextlib.suppress(OSError):  # the runner has a higher one
+        resource.prlimit(child.pid, resource.RLIMIT_NOFILE, _limits(loop.open_files))
     child.returncode = 0  # its end is ours to take: Popen is to leave it alone
     root = process_at(child.pid)
     ticks = root.started if root is not None else 0
@@ -437,6 +444,10 @@ def _start(
         facts.add({"pid": child.pid, "ticks": ticks, "started_at": job.started_at_us})
     job.begin([read_end for read_end, _ in ends], wanted["timeout_s"])
     return job
+
+
+def _limits(open_files: int) -> tuple[int, int]:
+    return open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
 def _spawn(

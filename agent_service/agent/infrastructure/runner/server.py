@@ -10,6 +10,7 @@ import heapq
 import itertools
 import os
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -53,6 +54,8 @@ STARTED_S: Final = 0.002
 IDLE_S: Final = 5.0
 #: Ids that are remembered as started; the agent's journal remembers as many.
 STARTED_MAX: Final = 100_000
+#: Open files of the runner, where the hard limit allows: some seven a command.
+OPEN_FILES_MAX: Final = 65_536
 #: Connections at once: the agent's, and those of people who ask for the status.
 CONNECTIONS_MAX: Final = 16
 #: Until the agent says otherwise.
@@ -88,6 +91,8 @@ class Runner:
         self._boot_id = boot_id
         own = process_at(os.getpid())
         self._own_start = own.started if own is not None else 0
+        self.open_files, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, OPEN_FILES_MAX), hard))
         self.null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self.runner_id, self._started = self._legacy()
         self._spool_max_bytes = SPOOL_DEFAULT_BYTES

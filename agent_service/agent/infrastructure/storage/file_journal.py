@@ -303,7 +303,8 @@ class _LogFile:
             _write_whole(self._descriptor, data)
             os.fdatasync(self._descriptor)
         except OSError as exc:
-            self.is_suspect = exc.errno not in _FULL or not self._cut_back()
+            is_whole = self._cut_back()  # what its caller is told is not there must not come back
+            self.is_suspect = exc.errno not in _FULL or not is_whole
             raise
         self._size += len(data)
 

@@ -18,7 +18,7 @@ Facts = dict[str, Any]
 
 _EPOCH_BYTES: Final = 80
 #: Released ids to a record of a rewritten journal.
-_RELEASED_AT_ONCE: Final = 1000
+_RELEASED_AT_ONCE: Final = 50
 
 
 def epoch_record(epoch: int, ahead_s: float) -> bytes:
