@@ -20,7 +20,9 @@ pytestmark = [
     # A process that dies leaves things behind that it was about to wait for.
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
 ]
+#: MODEL_EXAMPLES=20000 makes a long run of other interleavings; without it every run is the same.
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
+EXAMPLES_DEFAULT = 1200
 
 #: How far the processes go on after an event before the next one comes; None: until they rest.
 PACE = st.sampled_from([None, None, None, 0, 1, 2, 3, 5, 8, 13, 21])
@@ -271,7 +273,7 @@ def pick(things: list[Any], which: int) -> Any:
 
 TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(
-    max_examples=EXAMPLES or 100,
+    max_examples=EXAMPLES or EXAMPLES_DEFAULT,
     stateful_step_count=40,
     deadline=None,
     derandomize=not EXAMPLES,
