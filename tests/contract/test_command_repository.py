@@ -201,6 +201,17 @@ async def test_a_used_key_with_another_request_is_a_conflict(storage: Storage) -
         await storage.commands.get(second.id)
 
 
+async def test_the_first_of_a_key_is_found_without_storing_anything(storage: Storage) -> None:
+    assert await storage.commands.first_of(key(), NOW) is None
+    first = a_command()
+    await storage.commands.add(first, SEALED, key())
+    assert await storage.commands.first_of(key(), NOW) == first.id
+    assert await storage.commands.first_of(key(requester=BOB), NOW) is None
+    assert await storage.commands.first_of(key(fingerprint="other"), later(24 * 3600 + 1)) is None
+    with pytest.raises(IdempotencyConflict):
+        await storage.commands.first_of(key(fingerprint="other"), NOW)
+
+
 async def test_keys_are_their_requesters_own(storage: Storage) -> None:
     first, second, third = a_command(), a_command(), a_command()
     await storage.commands.add(first, SEALED, key())
