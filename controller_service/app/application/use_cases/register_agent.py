@@ -1,6 +1,6 @@
 """Open an agent's session and agree on what both sides hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from app.domain.ids import AgentId, CommandId, SessionId
 from app.domain.models.agent import Agent, AgentFacts, Session, believed_epoch
 from app.domain.models.command import Command
 from app.domain.models.output import OutputTotals
-from app.domain.models.states import State
+from app.domain.models.states import STOPS, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,11 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterAgent:
-    """Open an agent's next session. A command that its agent has no record of becomes `lost`."""
+    """Open an agent's next session. A command that its agent has no record of becomes `lost`.
+
+    Afterwards no agent has a command that is still queued: what it holds is in its journal, and
+    `dispatched`; what never arrived there and is to be stopped is cancelled, not started first.
+    """
 
     agents: AgentRepository
     commands: CommandRepository
@@ -60,8 +64,7 @@ class RegisterAgent:
         last_epoch = believed_epoch(wanted.last_epoch)
         unfinished = {c.id: c for c in await self.commands.unfinished(wanted.agent_id)}
         for command in unfinished.values():
-            if command.id not in wanted.held and _is_lost(command, last_epoch):
-                await self._lose(command.id)
+            await self._settle(command, is_held=command.id in wanted.held, last_epoch=last_epoch)
         resume = [_resume(command_id, unfinished.get(command_id)) for command_id in wanted.held]
         return Registered(session, self.clock.now(), resume)
 
@@ -80,11 +83,22 @@ class RegisterAgent:
         self.bus.publish(agent.pull_events())
         return sessions[-1]
 
-    async def _lose(self, command_id: CommandId) -> None:
+    async def _settle(self, command: Command, *, is_held: bool, last_epoch: int) -> None:
+        """Say of one command what follows from the agent's holding it or not."""
         now = self.clock.now()
-        changed = await self.commands.change(
-            command_id, lambda command: command.lose(agent_state_lost(), at=now)
-        )
+        if is_held:
+            if command.state is State.QUEUED:
+                await self._change(command.id, lambda found: found.acknowledge(at=now))
+        elif _is_lost(command, last_epoch):
+            await self._change(command.id, lambda found: found.lose(agent_state_lost(), at=now))
+        elif command.requested_action in STOPS:
+            await self._change(command.id, lambda found: found.stop_unheard(at=now))
+
+    async def _change(self, command_id: CommandId, change: Callable[[Command], object]) -> None:
+        def work(command: Command) -> None:
+            change(command)
+
+        changed = await self.commands.change(command_id, work)
         self.bus.publish(changed.pull_events())
 
 

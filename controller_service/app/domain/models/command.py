@@ -273,6 +273,16 @@ class Command:
         self.move(State.CANCELLED, at=at)
         return False
 
+    def stop_unheard(self, *, at: datetime) -> bool:
+        """Cancel it if it is to be stopped and still queued: it must not be started first.
+
+        Only where its agent is known not to have it. False, and nothing happens, otherwise.
+        """
+        if self.state is not State.QUEUED or self.requested_action not in STOPS:
+            return False
+        self.move(State.CANCELLED, at=at)
+        return True
+
     def refuse_request(self, failure: Failure) -> None:
         """Its agent will not do what was asked; a stop that failed is said on the command."""
         if self.requested_action in STOPS:

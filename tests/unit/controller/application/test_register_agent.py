@@ -6,14 +6,16 @@ from app.domain.errors import AgentNotFound
 from app.domain.events import AgentChanged, AgentRegistered, AgentReleased, CommandMoved
 from app.domain.ids import CommandId
 from app.domain.models.output import OutputTotals
-from app.domain.models.states import State
+from app.domain.models.states import Action, State
 from tests.builders import (
     DB,
     NOW,
     WEB,
     a_command,
     a_command_in,
+    a_principal,
     a_session,
+    an_online_agent,
     chunks_of,
     some_facts,
 )
@@ -43,7 +45,41 @@ async def test_what_the_agent_took_and_does_not_hold_is_lost(
     assert CommandMoved(command.id, WEB, NOW, State.LOST) in controller.events
 
 
-@pytest.mark.parametrize("state", [State.QUEUED, State.DISPATCHED, State.RUNNING, State.PAUSED])
+async def test_what_the_agent_holds_is_in_its_journal(controller: InMemoryController) -> None:
+    command = a_command(offered_epoch=1)
+    await controller.keep(command)
+    await controller.register(WEB, command.id, last_epoch=1)
+    assert (await controller.commands.get(command.id)).state is State.DISPATCHED
+    assert CommandMoved(command.id, WEB, NOW, State.DISPATCHED) in controller.events
+
+
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.KILL])
+async def test_what_never_arrived_and_is_to_be_stopped_is_cancelled_not_started(
+    controller: InMemoryController, action: Action
+) -> None:
+    stopped, other = a_command(offered_epoch=1), a_command(offered_epoch=1)
+    await controller.keep(an_online_agent(), stopped, other)
+    await controller.control_command(a_principal(), stopped.id, action)
+    await controller.register(WEB, last_epoch=1)
+    assert (await controller.commands.get(stopped.id)).state is State.CANCELLED
+    assert CommandMoved(stopped.id, WEB, NOW, State.CANCELLED) in controller.events
+    assert await controller.commands.pending_controls(WEB) == []
+    runs = await controller.commands.queued_runs(WEB, after=None, limit=9)
+    assert [run.command_id for run in runs] == [other.id]
+
+
+@pytest.mark.parametrize(("is_held", "state"), [(True, State.DISPATCHED), (False, State.LOST)])
+async def test_what_may_have_arrived_and_is_to_be_stopped_is_not_called_cancelled(
+    controller: InMemoryController, is_held: bool, state: State
+) -> None:
+    command = a_command(offered_epoch=2)
+    await controller.keep(an_online_agent(), command)
+    await controller.control_command(a_principal(), command.id, Action.CANCEL)
+    await controller.register(WEB, *([command.id] if is_held else []), last_epoch=1)
+    assert (await controller.commands.get(command.id)).state is state
+
+
+@pytest.mark.parametrize("state", [State.DISPATCHED, State.RUNNING, State.PAUSED])
 async def test_what_the_agent_holds_goes_on(controller: InMemoryController, state: State) -> None:
     command = a_command_in(state)
     await controller.keep(command)
