@@ -52,6 +52,7 @@ AGENTS: Final = Table(
     METADATA,
     Column("id", String(64), primary_key=True),
     Column("epoch", BigInteger, nullable=False),
+    Column("confirmed_epoch", BigInteger, nullable=False, server_default=text("0")),
     Column("sid", String(64)),
     Column("connected_at", BigInteger),
     Column("last_seen_at", BigInteger),

@@ -180,6 +180,7 @@ def agent_values(agent: Agent) -> Values:
     return {
         "id": agent.id,
         "epoch": agent.epoch,
+        "confirmed_epoch": agent.confirmed_epoch,
         "sid": agent.sid,
         "connected_at": _micros(agent.connected_at),
         "last_seen_at": _micros(agent.last_seen_at),
@@ -196,6 +197,7 @@ def agent_of(row: Row[Any]) -> Agent:
     return Agent(
         id=AgentId(row.id),
         epoch=row.epoch,
+        confirmed_epoch=row.confirmed_epoch,
         sid=None if row.sid is None else SessionId(row.sid),
         connected_at=_time(row.connected_at),
         last_seen_at=_time(row.last_seen_at),

@@ -186,3 +186,77 @@ async def test_facts_of_an_older_session_are_ignored(controller: InMemoryControl
 async def test_facts_of_a_deleted_agent_are_refused(controller: InMemoryController) -> None:
     with pytest.raises(AgentNotFound):
         await controller.describe_agent(a_session(), some_facts())
+
+
+async def acknowledged(controller: InMemoryController, sessions: int) -> None:
+    """The agent has had so many sessions, and has every one of them on its disk."""
+    for epoch in range(sessions):
+        session = await controller.register(WEB, last_epoch=epoch)
+        await controller.confirm_epoch(session)
+
+
+@pytest.mark.parametrize("last_epoch", [1, 0, 2**62 + 1])  # restored or copied, wiped, made up
+async def test_what_an_older_data_folder_holds_is_lost_and_dropped(
+    controller: InMemoryController, last_epoch: int
+) -> None:
+    await acknowledged(controller, 2)
+    states = [State.QUEUED, State.DISPATCHED, State.RUNNING, State.PAUSED]
+    offered = [a_command_in(state) for state in states]
+    new, foreign = a_command(), a_command_in(State.RUNNING, agent_id=DB)
+    await controller.keep(*offered, new, foreign)
+    held = [command.id for command in offered]
+    wanted = controller.registration(WEB, *held, last_epoch=last_epoch)
+    registered = await controller.register_agent(wanted)
+    assert registered.is_older_copy
+    assert {point.command_id: point.is_dropped for point in registered.resume} == dict.fromkeys(
+        held, True
+    )
+    for command_id in held:
+        lost = await controller.commands.get(command_id)
+        assert lost.failure is not None
+        assert (lost.state, lost.failure.code) == (State.LOST, "agent_state_lost")
+    assert await controller.commands.get(new.id) == new
+    assert await controller.commands.get(foreign.id) == foreign
+
+
+async def test_an_older_data_folder_has_nothing_that_was_queued_cancelled_or_offered_again(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 3)
+    command = a_command(offered_epoch=1)
+    await controller.keep(command)
+    await controller.control_command(a_principal(), command.id, Action.CANCEL)
+    await controller.register(WEB, last_epoch=2)
+    assert (await controller.commands.get(command.id)).state is State.LOST
+
+
+async def test_a_session_that_was_never_acknowledged_makes_no_older_data_folder(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 2)
+    await controller.register(WEB, last_epoch=2)
+    command = a_command_in(State.RUNNING)
+    await controller.keep(command)
+    wanted = controller.registration(WEB, command.id, last_epoch=2)
+    registered = await controller.register_agent(wanted)
+    assert not registered.is_older_copy
+    assert [point.is_dropped for point in registered.resume] == [False]
+    assert await controller.commands.get(command.id) == command
+
+
+async def test_a_late_acknowledgement_takes_back_no_newer_one(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 2)
+    await controller.confirm_epoch(a_session(1))
+    assert (await controller.agents.get(WEB)).confirmed_epoch == 2
+
+
+async def test_once_it_has_acknowledged_an_older_data_folder_is_as_good_as_any(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 3)
+    session = await controller.register(WEB, last_epoch=1)
+    await controller.confirm_epoch(session)
+    wanted = controller.registration(WEB, last_epoch=session.epoch)
+    assert not (await controller.register_agent(wanted)).is_older_copy
