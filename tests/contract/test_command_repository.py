@@ -54,7 +54,7 @@ def key(
 
 
 async def test_a_command_comes_back_as_it_was_added(storage: Storage) -> None:
-    command = a_command(timeout_s=1.5, offered_epoch=3)
+    command = a_command(timeout_s=1.5, offered_epoch=3, max_output_bytes=1 << 40)
     assert await storage.commands.add(command, SEALED) == command.id
     assert await storage.commands.get(command.id) == command
 
@@ -75,6 +75,7 @@ async def test_everything_that_may_change_comes_back(storage: Storage) -> None:
     )
 
     def live(found: Command) -> None:
+        found.note_overrun(at=later(1))
         found.request(Action.KILL, at=later(1))
         for chunk in chunks:
             found.append(chunk)

@@ -5,6 +5,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import engineio
@@ -13,6 +14,7 @@ import pytest
 import socketio
 from socketio.msgpack_packet import MsgPackPacket
 
+from app.settings import Settings
 from tests.fakes.protocol_agent import (
     SOCKET_PATH,
     Execution,
@@ -22,7 +24,7 @@ from tests.fakes.protocol_agent import (
 )
 from tests.integration.controller import shapes
 from tests.integration.controller.commands import leave, reaches, seen, submit, taken
-from tests.integration.controller.installation import Running, client
+from tests.integration.controller.installation import Installation, Running, client, serving
 
 Open = Callable[..., Any]
 UPGRADE = f"{SOCKET_PATH}/?EIO=4&transport=websocket"
@@ -352,6 +354,34 @@ async def test_a_chunk_that_comes_twice_is_stored_once(
     await run.end()
     answer = await admin.get(f"/commands/{run.command_id}/output/stdout")
     assert answer.content == b"once more"
+
+
+async def test_output_beyond_the_order_closes_the_session_and_then_costs_the_command(
+    settings: Settings, installation: Installation, data_dir: Path
+) -> None:
+    small = settings.model_copy(update={"max_output_bytes": 8})
+    async with serving(small) as (url, running):
+        controller = Running(url, running, installation, data_dir)
+        agent = of(controller)
+        await agent.connect()
+        await agent.register()
+        async with controller.http() as admin:
+            run = await taken(admin, agent)
+            await run.write(b"eight by")
+            await run.stored()
+            for state, is_dropped in (("running", False), ("lost", True)):
+                await run.send_chunk(1, "stderr", 0, b"!")
+                async with asyncio.timeout(20):
+                    await agent.closed.wait()
+                command = await seen(admin, run.command_id)
+                assert (command["state"], command["stderr_bytes"]) == (state, 0)
+                held = [{"command_id": run.command_id, "state": "running", "next_seq": 2}]
+                await agent.disconnect()
+                await agent.connect()
+                response = await agent.register(resume=held)
+                assert [point["drop"] for point in response["resume"]] == [is_dropped]
+            assert command["error"]["code"] == "impossible_result"
+        await agent.disconnect()
 
 
 async def test_a_gap_closes_the_session_and_the_next_one_goes_on_from_what_is_stored(

@@ -145,6 +145,7 @@ class SubmitCommand:
             requester=wanted.principal.name,
             created_at=now,
             expires_at=expires_at,
+            max_output_bytes=self.max_output_bytes,
             timeout_s=wanted.timeout_s,
             # A session that is served here is offered it at once: said in the same commit.
             offered_epoch=self.handover.served_epoch(agent.id),

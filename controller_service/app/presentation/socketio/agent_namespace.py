@@ -367,7 +367,14 @@ class AgentNamespace:
                 agent_id=session.agent_id,
                 command_id=command_id,
             )
-        if recorded.has_gap:
+        if recorded.is_overrun:
+            log.warning(
+                "an agent sent more output than its order allows",
+                agent_id=session.agent_id,
+                command_id=command_id,
+            )
+            await self._server.disconnect(session.sid, namespace=NAMESPACE)
+        elif recorded.has_gap:
             log.warning("output has a gap", agent_id=session.agent_id, command_id=command_id)
             await self._server.disconnect(session.sid, namespace=NAMESPACE)  # and it resumes
         elif not recorded.is_settled and any(waiting.size for waiting in frames):

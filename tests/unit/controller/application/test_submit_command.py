@@ -40,7 +40,7 @@ async def test_a_submission_is_stored_and_announced(controller: InMemoryControll
     command = await controller.commands.get(command_id)
     assert (command.text, command.requester, command.state) == ("ls", ALICE, State.QUEUED)
     assert (command.created_at, command.expires_at, command.timeout_s) == (NOW, later(60), 2.5)
-    assert command.offered_epoch == 7
+    assert (command.offered_epoch, command.max_output_bytes) == (7, MAX_OUTPUT_BYTES)
     (run,) = await controller.commands.queued_runs(WEB, after=None, limit=9)
     assert controller.events == [CommandQueued(command_id, WEB, run)]
 
