@@ -36,6 +36,7 @@ def a_command(**overrides: Any) -> Command:
         "requester": ALICE,
         "created_at": NOW,
         "expires_at": later(60),
+        "max_output_bytes": 1 << 30,
     }
     return Command(**{**values, **overrides})
 

@@ -30,7 +30,7 @@ from app.application.use_cases.manage_users import ChangeOwnPassword, ManageUser
 from app.application.use_cases.queries import Queries
 from app.application.use_cases.read_output import ReadOutput
 from app.application.use_cases.record_reports import RecordReports
-from app.application.use_cases.register_agent import RegisterAgent
+from app.application.use_cases.register_agent import ConfirmEpoch, RegisterAgent
 from app.application.use_cases.release_agent import DescribeAgent, ReleaseAgent
 from app.application.use_cases.sign_in import Authenticate, SignIn
 from app.application.use_cases.submit_command import SubmitCommand
@@ -146,6 +146,7 @@ async def _application(
         manage_tokens=ManageTokens(users=users, clock=clock, new_id=new_id),
         change_own_password=ChangeOwnPassword(users=users, hasher=hasher),
         register_agent=RegisterAgent(agents=agents, commands=commands, bus=bus, clock=clock),
+        confirm_epoch=ConfirmEpoch(agents=agents),
         release_agent=ReleaseAgent(agents=agents, bus=bus, clock=clock),
         describe_agent=DescribeAgent(agents=agents, bus=bus, clock=clock),
         submit_command=SubmitCommand(

@@ -30,6 +30,13 @@ async def test_an_agent_comes_back_as_it_was_stored(storage: Storage) -> None:
     assert (made.epoch, made.sid, made.labels) == (1, "sid-1", {"env": "prod"})
 
 
+async def test_the_epoch_that_it_acknowledged_comes_back(storage: Storage) -> None:
+    await storage.agents.change(WEB, register, create=True)
+    made = await storage.agents.change(WEB, lambda agent: agent.confirm(1))
+    assert made.confirmed_epoch == 1
+    assert await storage.agents.get(WEB) == made
+
+
 async def test_a_second_change_changes_the_same_agent(storage: Storage) -> None:
     await storage.agents.change(WEB, register, create=True)
     changed = await storage.agents.change(WEB, register, create=True)

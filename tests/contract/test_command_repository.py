@@ -54,7 +54,7 @@ def key(
 
 
 async def test_a_command_comes_back_as_it_was_added(storage: Storage) -> None:
-    command = a_command(timeout_s=1.5, offered_epoch=3)
+    command = a_command(timeout_s=1.5, offered_epoch=3, max_output_bytes=1 << 40)
     assert await storage.commands.add(command, SEALED) == command.id
     assert await storage.commands.get(command.id) == command
 
@@ -75,6 +75,7 @@ async def test_everything_that_may_change_comes_back(storage: Storage) -> None:
     )
 
     def live(found: Command) -> None:
+        found.note_overrun(at=later(1))
         found.request(Action.KILL, at=later(1))
         for chunk in chunks:
             found.append(chunk)
@@ -199,6 +200,17 @@ async def test_a_used_key_with_another_request_is_a_conflict(storage: Storage) -
         await storage.commands.add(second, SEALED, key(fingerprint="other"))
     with pytest.raises(CommandNotFound):
         await storage.commands.get(second.id)
+
+
+async def test_the_first_of_a_key_is_found_without_storing_anything(storage: Storage) -> None:
+    assert await storage.commands.first_of(key(), NOW) is None
+    first = a_command()
+    await storage.commands.add(first, SEALED, key())
+    assert await storage.commands.first_of(key(), NOW) == first.id
+    assert await storage.commands.first_of(key(requester=BOB), NOW) is None
+    assert await storage.commands.first_of(key(fingerprint="other"), later(24 * 3600 + 1)) is None
+    with pytest.raises(IdempotencyConflict):
+        await storage.commands.first_of(key(fingerprint="other"), NOW)
 
 
 async def test_keys_are_their_requesters_own(storage: Storage) -> None:

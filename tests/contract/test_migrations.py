@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from alembic import command as alembic
@@ -15,7 +16,8 @@ from app.infrastructure.database.migrate import HEAD, MIGRATIONS, migrate_sqlite
 from app.infrastructure.database.sqlite_database import open_sqlite_database
 from app.infrastructure.database.tables import METADATA
 from app.infrastructure.repositories.sql_command_repository import SqlCommandRepository
-from tests.builders import SEALED, a_command_in, an_outcome_after, chunks_of, later
+from app.infrastructure.security.unsigned_sealer import UnsignedSealer
+from tests.builders import SEALED, a_command_in, a_run_order, an_outcome_after, chunks_of, later
 
 CHUNKS = chunks_of(*(bytes([number]) * 256 * 1024 for number in range(9)))
 
@@ -63,7 +65,7 @@ async def test_a_command_that_ran_before_digests_were_kept_can_end_after_it(
     async with open_sqlite_database(database_path) as database:
         commands = SqlCommandRepository(database)
         for command in (running, ended):
-            await commands.add(command, SEALED)
+            await commands.add(command, UnsignedSealer().seal_run(a_run_order()))
             for chunk in CHUNKS[:5]:
                 await commands.change(command.id, lambda c, taken=chunk: c.append(taken) and None)
         outcome = an_outcome_after(CHUNKS[:5])
@@ -82,3 +84,18 @@ async def test_a_command_that_ran_before_digests_were_kept_can_end_after_it(
             running.id, lambda c: c.settle(outcome, at=later(9)) and None
         )
         assert changed.state is State.SUCCEEDED
+
+
+async def test_a_command_that_goes_on_keeps_the_bound_of_its_order(database_path: Path) -> None:
+    running, ended = a_command_in(State.RUNNING), a_command_in(State.SUCCEEDED)
+    order = UnsignedSealer().seal_run(a_run_order(command_id=running.id, max_output_bytes=4711))
+    async with open_sqlite_database(database_path) as database:
+        commands = SqlCommandRepository(database)
+        await commands.add(running, order)
+        await commands.add(ended, SEALED)
+    downgraded(database_path, "0003")
+    migrate_sqlite(database_path)
+    async with open_sqlite_database(database_path) as database:
+        commands = SqlCommandRepository(database)
+        assert await commands.get(running.id) == replace(running, max_output_bytes=4711)
+        assert await commands.get(ended.id) == ended

@@ -16,7 +16,7 @@ from app.application.use_cases.manage_users import ChangeOwnPassword, ManageUser
 from app.application.use_cases.queries import Queries
 from app.application.use_cases.read_output import ReadOutput
 from app.application.use_cases.record_reports import RecordReports, Report
-from app.application.use_cases.register_agent import RegisterAgent, Registration
+from app.application.use_cases.register_agent import ConfirmEpoch, RegisterAgent, Registration
 from app.application.use_cases.release_agent import DescribeAgent, ReleaseAgent
 from app.application.use_cases.sign_in import Authenticate, SignIn
 from app.application.use_cases.submit_command import Submission, SubmitCommand
@@ -87,6 +87,7 @@ class InMemoryController:
             new_id=self.new_id,
         )
         self.register_agent = RegisterAgent(agents=agents, commands=commands, bus=bus, clock=clock)
+        self.confirm_epoch = ConfirmEpoch(agents=agents)
         self.release_agent = ReleaseAgent(agents=agents, bus=bus, clock=clock)
         self.describe_agent = DescribeAgent(agents=agents, bus=bus, clock=clock)
         self.record_reports = RecordReports(commands=commands, bus=bus, clock=clock)

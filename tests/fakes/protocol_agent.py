@@ -167,6 +167,7 @@ class ProtocolAgent:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.takes_epochs = True
+        self.refuses_epochs = False
         self.seen: list[Frame] = []
         self.superseded = asyncio.Event()
         self.closed = asyncio.Event()
@@ -258,13 +259,14 @@ class ProtocolAgent:
 
     # --- what it hears --------------------------------------------------------------------------
 
-    async def _on_registered(self, response: Frame) -> None:
+    async def _on_registered(self, response: Frame) -> Frame | None:
         if not self.takes_epochs:
             await self.closed.wait()
-            return
+            return None
         self.epoch = response["epoch"]
         self._responses.append(response)
         await self._tell()
+        return {"ok": False} if self.refuses_epochs else None
 
     async def _on_order(self, envelope: Frame) -> Frame:
         assert set(envelope) == {"order", "signature", "key_id"}, envelope

@@ -81,7 +81,8 @@ class Dispatcher:
     async def deliver_run(self, session: Session, run: QueuedRun) -> bool:
         """Send one run order until it is answered, and record the answer; False: it is put off.
 
-        One that was cancelled or expired before it was ever offered is not sent.
+        One that was cancelled or expired before it was ever offered is not sent, nor one that is to
+        be stopped.
         """
         is_noted = run.offered_epoch == session.epoch
         if not is_noted and not await self._offer(session, run.command_id):
@@ -122,9 +123,31 @@ class Dispatcher:
 
         await self._change(command_id, refuse)
 
+    async def cancel_unheard(self, command_id: CommandId) -> State:
+        """Cancel a command that is to be stopped and that its agent was not sent; its state then.
+
+        Nothing happens to one that is not queued any more.
+        """
+        now = self._clock.now()
+
+        def cancel(command: Command) -> None:
+            command.stop_unheard(at=now)
+
+        return (await self._change(command_id, cancel)).state
+
     async def _offer(self, session: Session, command_id: CommandId) -> bool:
-        """Note that the agent may know of it from now on; False where it is final by now."""
-        command = await self._change(command_id, lambda found: found.offer(session.epoch))
+        """Note that the agent may know of it from now on; False where it is final by now.
+
+        One that is to be stopped is cancelled instead: since the registration no agent has what is
+        queued and was not sent in this session.
+        """
+        now = self._clock.now()
+
+        def offer(command: Command) -> None:
+            if not command.stop_unheard(at=now):
+                command.offer(session.epoch)
+
+        command = await self._change(command_id, offer)
         return not command.is_final
 
     async def _record(self, command_id: CommandId, answer: OrderAcknowledged) -> None:
@@ -191,8 +214,8 @@ class _Serving:
         while True:
             async with self._turn:
                 self._must_read = True
+                await self._send_controls()  # first: what is to be stopped is not started
                 await self._send_runs()
-                await self._send_controls()
             await rung_or_due(bell, LOOK_AGAIN_S)
 
     async def _send_news(self) -> None:
@@ -200,9 +223,9 @@ class _Serving:
             await self._news.wait()
             self._news.clear()
             async with self._turn:
-                await self._send_runs()
                 if self._controls_wait:
                     await self._send_controls()
+                await self._send_runs()
 
     async def _send_runs(self) -> None:
         while (room := WINDOW - len(self._runs)) and not self._put_off.is_waiting:
@@ -248,16 +271,26 @@ class _Serving:
 
     async def _send_controls(self) -> None:
         self._controls_wait = False
+        unheard: list[CommandId] = []
         for control in await self._dispatcher.controls(self._session):
             # Before its run order is acknowledged, the agent may know nothing of the command and
             # would drop the control order; the acknowledgement brings us here again.
-            if control.state is State.QUEUED:
+            if control.state is State.QUEUED and control.command_id in self._runs:
                 self._controls_wait = True
+            elif control.state is State.QUEUED:
+                unheard.append(control.command_id)
             elif control.control_id not in self._controls:
                 self._controls.add(control.control_id)
                 self._tasks.create_task(
                     self._control(control), name=f"control {control.control_id}"
                 )
+
+        for command_id in unheard:
+            state = await self._dispatcher.cancel_unheard(command_id)
+            self._handed = deque(run for run in self._handed if run.command_id != command_id)
+            if state is State.DISPATCHED:  # acknowledged while the controls were being read
+                self._controls_wait = True
+                self._news.set()
 
     async def _control(self, control: PendingControl) -> None:
         try:

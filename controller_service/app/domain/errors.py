@@ -204,6 +204,12 @@ class OutputGap(Conflict):
     code = "incomplete"
 
 
+class OutputOverrun(Conflict):
+    """A chunk goes beyond what its command's order allows."""
+
+    code = "output_overrun"
+
+
 class StaleSession(Conflict):
     """A frame of a session that a newer one has replaced."""
 

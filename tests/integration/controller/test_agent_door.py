@@ -5,6 +5,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import engineio
@@ -13,6 +14,7 @@ import pytest
 import socketio
 from socketio.msgpack_packet import MsgPackPacket
 
+from app.settings import Settings
 from tests.fakes.protocol_agent import (
     SOCKET_PATH,
     Execution,
@@ -22,7 +24,7 @@ from tests.fakes.protocol_agent import (
 )
 from tests.integration.controller import shapes
 from tests.integration.controller.commands import leave, reaches, seen, submit, taken
-from tests.integration.controller.installation import Running, client
+from tests.integration.controller.installation import Installation, Running, client, serving
 
 Open = Callable[..., Any]
 UPGRADE = f"{SOCKET_PATH}/?EIO=4&transport=websocket"
@@ -207,6 +209,44 @@ async def test_an_agent_gets_orders_only_after_it_took_its_epoch(
     assert (await agent.next_order())["command_id"] == command_id
 
 
+async def test_an_epoch_that_the_agent_could_not_write_down_is_not_served(
+    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    await leave(controller, agent)
+    command_id = await submit(admin, queue=True)
+    full = of(controller)
+    full.refuses_epochs = True
+    await full.connect()
+    await full.register()
+    async with asyncio.timeout(20):
+        await full.closed.wait()
+    assert full.seen == []
+    await full.disconnect()
+    full.refuses_epochs = False
+    await full.connect()
+    await full.register(last_epoch=agent.epoch)
+    assert (await full.next_order())["command_id"] == command_id
+    await full.disconnect()
+
+
+async def test_an_agent_with_an_older_data_folder_is_told_to_drop_what_it_holds(
+    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    older_epoch = agent.epoch - 1
+    command_id = await submit(admin)
+    await agent.next_order()
+    await reaches(admin, command_id, "dispatched")
+    await leave(controller, agent)
+    await agent.connect()
+    held = [{"command_id": command_id, "state": "dispatched", "next_seq": 0}]
+    response = await agent.register(last_epoch=older_epoch, resume=held)
+    assert [(point["command_id"], point["drop"]) for point in response["resume"]] == [
+        (command_id, True)
+    ]
+    command = await seen(admin, command_id)
+    assert (command["state"], command["error"]["code"]) == ("lost", "agent_state_lost")
+
+
 INFO_OF_NONE = {
     "platform": "",
     "version": "",
@@ -314,6 +354,34 @@ async def test_a_chunk_that_comes_twice_is_stored_once(
     await run.end()
     answer = await admin.get(f"/commands/{run.command_id}/output/stdout")
     assert answer.content == b"once more"
+
+
+async def test_output_beyond_the_order_closes_the_session_and_then_costs_the_command(
+    settings: Settings, installation: Installation, data_dir: Path
+) -> None:
+    small = settings.model_copy(update={"max_output_bytes": 8})
+    async with serving(small) as (url, running):
+        controller = Running(url, running, installation, data_dir)
+        agent = of(controller)
+        await agent.connect()
+        await agent.register()
+        async with controller.http() as admin:
+            run = await taken(admin, agent)
+            await run.write(b"eight by")
+            await run.stored()
+            for state, is_dropped in (("running", False), ("lost", True)):
+                await run.send_chunk(1, "stderr", 0, b"!")
+                async with asyncio.timeout(20):
+                    await agent.closed.wait()
+                command = await seen(admin, run.command_id)
+                assert (command["state"], command["stderr_bytes"]) == (state, 0)
+                held = [{"command_id": run.command_id, "state": "running", "next_seq": 2}]
+                await agent.disconnect()
+                await agent.connect()
+                response = await agent.register(resume=held)
+                assert [point["drop"] for point in response["resume"]] == [is_dropped]
+            assert command["error"]["code"] == "impossible_result"
+        await agent.disconnect()
 
 
 async def test_a_gap_closes_the_session_and_the_next_one_goes_on_from_what_is_stored(
@@ -547,7 +615,7 @@ async def test_a_copied_folder_pushes_the_first_out_and_loses_what_only_that_one
     await twin.disconnect()
 
 
-async def test_a_restored_folder_loses_what_came_after_the_copy_and_keeps_what_it_holds(
+async def test_a_restored_folder_loses_what_it_was_given_before_and_after_the_copy(
     controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
 ) -> None:
     old = await taken(admin, agent)
@@ -561,11 +629,12 @@ async def test_a_restored_folder_loses_what_came_after_the_copy_and_keeps_what_i
     await agent.connect()
     response = await agent.register(last_epoch=copied_epoch, resume=held)
     assert response["epoch"] == 3
-    assert [point["drop"] for point in response["resume"]] == [False]
-    assert (await reaches(admin, new.command_id, "lost"))["error"]["code"] == "agent_state_lost"
-    assert (await old.end())["ok"] is True
-    assert (await new.end())["ok"] is True  # taken for a repeat: what is final never changes
-    assert (await seen(admin, new.command_id))["state"] == "lost"
+    assert [point["drop"] for point in response["resume"]] == [True]
+    for run in (old, new):
+        command = await reaches(admin, run.command_id, "lost")
+        assert command["error"]["code"] == "agent_state_lost"
+        assert (await run.end())["ok"] is True  # taken for a repeat: what is final never changes
+        assert (await seen(admin, run.command_id))["state"] == "lost"
 
 
 async def test_an_agent_that_knows_more_than_a_restored_controller_gets_a_new_epoch(

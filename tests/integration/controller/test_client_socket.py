@@ -11,10 +11,11 @@ import httpx2
 import pytest
 import socketio
 
+from app.presentation.socketio import client_namespace
 from app.settings import Settings
 from tests.fakes.protocol_agent import ProtocolAgent
 from tests.integration.controller import shapes
-from tests.integration.controller.commands import seen, submit, taken
+from tests.integration.controller.commands import leave, seen, submit, taken
 from tests.integration.controller.installation import Running, client, serving
 from tests.integration.controller.socket_client import SocketClient
 from tests.integration.controller.test_sign_in import jwt
@@ -212,6 +213,17 @@ async def test_an_idempotency_key_is_the_same_at_both_doors(
     body, headers = {"command": "a", "wait": 0}, {"Idempotency-Key": "k"}
     answer = await admin.post("/agents/web-1/execute", json=body, headers=headers)
     assert answer.json()["command_id"] == first["command_id"]
+
+
+async def test_a_repeat_is_answered_on_a_full_socket_whose_agent_is_away(
+    controller: Running, open_socket: Open, agent: ProtocolAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_namespace, "SUBSCRIPTIONS_MAX", 1)
+    socket = await open_socket()
+    wanted = {"agent_id": "web-1", "command": "a", "idempotency_key": "k"}
+    first = await socket.ok("execute_command", wanted)
+    await leave(controller, agent)
+    assert (await socket.ok("execute_command", wanted))["command_id"] == first["command_id"]
 
 
 async def test_a_command_is_controlled_over_a_socket(

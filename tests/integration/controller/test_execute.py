@@ -138,6 +138,17 @@ async def test_a_repeat_with_the_same_key_gets_the_first_command(
     assert [(await agent.next_order())["command"] for _ in range(2)] == ["a", "last"]
 
 
+async def test_a_repeat_gets_the_first_command_while_its_agent_is_away(
+    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
+) -> None:
+    key = {"Idempotency-Key": "once"}
+    first = await admin.post(EXECUTE, json={"command": "a", "wait": 0}, headers=key)
+    await leave(controller, agent)
+    again = await admin.post(EXECUTE, json={"command": "a", "wait": 0}, headers=key)
+    assert (again.status_code, again.json()["command_id"]) == (202, first.json()["command_id"])
+    assert len((await admin.get("/commands")).json()["items"]) == 1
+
+
 async def test_a_key_used_for_another_request_is_a_conflict(
     admin: httpx2.AsyncClient, agent: ProtocolAgent
 ) -> None:

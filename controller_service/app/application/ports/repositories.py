@@ -62,6 +62,10 @@ class CommandRepository(Protocol):
         """
         ...
 
+    async def first_of(self, key: IdempotencyKey, now: datetime) -> CommandId | None:
+        """The command that `key` was used for, if it was; raises as `add` and stores nothing."""
+        ...
+
     async def get(self, command_id: CommandId) -> Command:
         """One command; raises CommandNotFound."""
         ...

@@ -14,7 +14,7 @@ from app.application.use_cases.manage_users import ChangeOwnPassword, ManageUser
 from app.application.use_cases.queries import Queries
 from app.application.use_cases.read_output import ReadOutput
 from app.application.use_cases.record_reports import RecordReports
-from app.application.use_cases.register_agent import RegisterAgent
+from app.application.use_cases.register_agent import ConfirmEpoch, RegisterAgent
 from app.application.use_cases.release_agent import DescribeAgent, ReleaseAgent
 from app.application.use_cases.sign_in import Authenticate, SignIn
 from app.application.use_cases.submit_command import SubmitCommand
@@ -30,6 +30,7 @@ class UseCases:
     manage_tokens: ManageTokens
     change_own_password: ChangeOwnPassword
     register_agent: RegisterAgent
+    confirm_epoch: ConfirmEpoch
     release_agent: ReleaseAgent
     describe_agent: DescribeAgent
     submit_command: SubmitCommand

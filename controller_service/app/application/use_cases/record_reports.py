@@ -7,7 +7,7 @@ from datetime import datetime
 from app.application.event_bus import EventBus
 from app.application.ports.clock import Clock
 from app.application.ports.repositories import CommandRepository
-from app.domain.errors import CommandNotFound, OutputGap
+from app.domain.errors import CommandNotFound, OutputGap, OutputOverrun
 from app.domain.ids import CommandId
 from app.domain.models.agent import Session
 from app.domain.models.command import Beginning, Command, Outcome, Settlement, StopFailure
@@ -33,7 +33,8 @@ class Recorded:
 
     `is_known` is false for a command that is not this agent's; `is_settled` says that the
     outcome was taken, now or before; `has_gap` that a chunk was refused because something before
-    it is missing; `is_different` that an outcome was refused because other bytes are stored than
+    it is missing; `is_overrun` that one was refused because it goes beyond what the order allows;
+    `is_different` that an outcome was refused because other bytes are stored than
     its agent sent.
     """
 
@@ -41,6 +42,7 @@ class Recorded:
     is_settled: bool
     is_known: bool = True
     has_gap: bool = False
+    is_overrun: bool = False
     is_different: bool = False
 
 
@@ -49,6 +51,7 @@ class _Taken:
     """What became of the reports, noted in the transaction and read after it."""
 
     has_gap: bool = False
+    is_overrun: bool = False
     settlement: Settlement | None = None
 
 
@@ -56,8 +59,9 @@ class _Taken:
 class RecordReports:
     """Apply an agent's reports about one command, in order, in one transaction.
 
-    Repeats change nothing. A chunk that leaves a gap ends the taking: what is stored, as it comes
-    back, tells the agent from where to send again. Raises StaleSession for an older session.
+    Repeats change nothing. A chunk that leaves a gap, or goes beyond what the order allows, ends
+    the taking: what is stored, as it comes back, tells the agent from where to send again. Raises
+    StaleSession for an older session.
     """
 
     commands: CommandRepository
@@ -82,6 +86,7 @@ class RecordReports:
             command.stored,
             is_settled=command.is_final,
             has_gap=taken.has_gap,
+            is_overrun=taken.is_overrun,
             is_different=taken.settlement is Settlement.DIGEST_MISMATCH,
         )
 
@@ -93,6 +98,10 @@ class RecordReports:
                     command.append(report)
                 except OutputGap:
                     taken.has_gap = True
+                    return
+                except OutputOverrun:
+                    taken.is_overrun = True
+                    command.note_overrun(at=now)
                     return
             elif isinstance(report, Outcome):
                 taken.settlement = command.settle(report, at=now)

@@ -62,7 +62,9 @@ class SubmitCommand:
     """Accept a command for an agent; the dispatcher, woken by CommandQueued, delivers it.
 
     Raises AgentNotFound, Denied, AgentOffline, TooManyCommands, StorageFull or
-    IdempotencyConflict; nothing is stored then.
+    IdempotencyConflict; nothing is stored then. A repeat is answered with the first command before
+    anything but the rights is looked at: a refusal would say that nothing was started. The key is
+    looked at again as the command is stored, where two of the same come at once.
     """
 
     agents: AgentRepository
@@ -77,8 +79,10 @@ class SubmitCommand:
 
     async def __call__(self, wanted: Submission) -> CommandId:
         """Store the command, announce it, and return its id; a repeat returns the first one's."""
-        agent = await self.agents.get(wanted.agent_id)
-        authorize(wanted.principal, Verb.EXECUTE, agent)
+        agent = await self._allowed(wanted)
+        first = await self._first_of(wanted)
+        if first is not None:
+            return first
         if not wanted.may_wait:
             agent.require_online()
         elif not agent.is_online:
@@ -86,6 +90,23 @@ class SubmitCommand:
         require_room(self.room)
         # What is stored is announced, also when the requester goes away in between.
         return await asyncio.shield(self._accept(wanted, agent))
+
+    async def first_of(self, wanted: Submission) -> CommandId | None:
+        """The command that it repeats; None where it is the first. Stores nothing.
+
+        Raises AgentNotFound, Denied or IdempotencyConflict.
+        """
+        await self._allowed(wanted)
+        return await self._first_of(wanted)
+
+    async def _allowed(self, wanted: Submission) -> Agent:
+        agent = await self.agents.get(wanted.agent_id)
+        authorize(wanted.principal, Verb.EXECUTE, agent)
+        return agent
+
+    async def _first_of(self, wanted: Submission) -> CommandId | None:
+        key = self._key(wanted)
+        return None if key is None else await self.commands.first_of(key, self.clock.now())
 
     async def _require_turn(self, agent: Agent) -> None:
         """Raise TooManyCommands for an agent that is away and has WAITING_MAX commands."""
@@ -124,6 +145,7 @@ class SubmitCommand:
             requester=wanted.principal.name,
             created_at=now,
             expires_at=expires_at,
+            max_output_bytes=self.max_output_bytes,
             timeout_s=wanted.timeout_s,
             # A session that is served here is offered it at once: said in the same commit.
             offered_epoch=self.handover.served_epoch(agent.id),

@@ -54,10 +54,15 @@ class Session:
 
 @dataclass(slots=True, kw_only=True)
 class Agent:
-    """A machine that runs commands; `epoch` is the number of its newest session."""
+    """A machine that runs commands; `epoch` is the number of its newest session.
+
+    `confirmed_epoch` is the newest that it has acknowledged from its disk: a data folder that does
+    not know it was restored from an older copy, copied, or wiped.
+    """
 
     id: AgentId
     epoch: int = 0
+    confirmed_epoch: int = 0
     sid: SessionId | None = None
     connected_at: datetime | None = None
     last_seen_at: datetime | None = None
@@ -104,6 +109,14 @@ class Agent:
         self.facts, self.labels = facts, dict(labels)
         self._events.append(AgentRegistered(self.id))
         return Session(self.id, sid, self.epoch)
+
+    def confirm(self, epoch: int) -> None:
+        """Note that session `epoch` is on its disk; an older one, or a repeat, changes nothing."""
+        self.confirmed_epoch = max(self.confirmed_epoch, epoch)
+
+    def has_forgotten(self, last_epoch: int) -> bool:
+        """Whether it acknowledged a newer epoch than the last that its data folder knows."""
+        return believed_epoch(last_epoch) < self.confirmed_epoch
 
     def release(self, epoch: int, *, at: datetime) -> bool:
         """End session `epoch`; False, and nothing happens, when a newer one is open."""

@@ -5,8 +5,9 @@ from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
+from typing import Final
 
-from app.domain.errors import IllegalMove, InvalidState
+from app.domain.errors import IllegalMove, InvalidState, OutputOverrun
 from app.domain.events import CommandMoved, CommandQueued, Event, OutputAppended
 from app.domain.ids import AgentId, CommandId, UserName
 from app.domain.models.digests import DigestBlock, OutputDigests
@@ -14,6 +15,9 @@ from app.domain.models.lines import LineCount, LineMark, marks_between
 from app.domain.models.order import QueuedRun, SealedOrder
 from app.domain.models.output import Chunk, Missing, OutputTotals, Stream
 from app.domain.models.states import ALLOWED, FINAL, NEXT, STOPS, Action, State
+
+#: Times that an agent may send more than the order allows; its command is lost then.
+OVERRUNS_MAX: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,9 @@ class Command:
 
     `offered_epoch` is the agent's newest session in which it may have been sent: None means that
     no agent can know of it. `execution_target` is what will be used, `auto` resolved. `digests`
-    cover what is stored while it may change; a copy to look at goes without.
+    cover what is stored while it may change; a copy to look at goes without. `max_output_bytes`
+    bounds what is stored of both streams together, as its order says; `overruns` counts the times
+    that its agent sent more.
     """
 
     id: CommandId
@@ -122,6 +128,7 @@ class Command:
     requester: UserName
     created_at: datetime
     expires_at: datetime
+    max_output_bytes: int
     timeout_s: float | None = None
     state: State = State.QUEUED
     moved_at: datetime | None = None
@@ -142,6 +149,7 @@ class Command:
     stdout_written: int | None = None
     stderr_written: int | None = None
     missing: Sequence[Missing] = ()
+    overruns: int = 0
     _events: list[Event] = field(default_factory=list, repr=False, compare=False)
     _chunks: list[Chunk] = field(default_factory=list, repr=False, compare=False)
     _marks: list[LineMark] = field(default_factory=list, repr=False, compare=False)
@@ -213,12 +221,16 @@ class Command:
     def append(self, chunk: Chunk) -> bool:
         """Take the next chunk; False for one that is stored, or comes after the end.
 
-        Raises OutputGap, and takes nothing, when something before it is missing.
+        Raises OutputGap when something before it is missing, OutputOverrun when it goes beyond
+        what the order allows, and takes nothing.
         """
         if self.is_final or self.stored.is_repeat(chunk):
             return False
         before = self.stored
-        self.stored = before.after(chunk)
+        after = before.after(chunk)
+        if not after.is_within(self.max_output_bytes):
+            raise OutputOverrun(f"chunk {chunk.seq} of {self.id} goes beyond what its order allows")
+        self.stored = after
         self.lines = self.lines.after(chunk)
         self.digests, full = self.digests.after(chunk)
         self._blocks += full
@@ -228,6 +240,18 @@ class Command:
             self._events.append(OutputAppended(self.id))
         self._chunks.append(chunk)
         return True
+
+    def note_overrun(self, *, at: datetime) -> None:
+        """Its agent sent more than the order allows; it is lost where that happens again.
+
+        The agent would otherwise come back and send the same for ever.
+        """
+        if self.is_final:
+            return
+        self.overruns += 1
+        if self.overruns >= OVERRUNS_MAX:
+            message = "its agent sent more output than the order allows, again and again"
+            self.lose(Failure("impossible_result", message), at=at)
 
     def settle(self, outcome: Outcome, *, at: datetime) -> Settlement:
         """Take the outcome if exactly what it counts is stored, byte for byte; else change nothing.
@@ -272,6 +296,16 @@ class Command:
             return True
         self.move(State.CANCELLED, at=at)
         return False
+
+    def stop_unheard(self, *, at: datetime) -> bool:
+        """Cancel it if it is to be stopped and still queued: it must not be started first.
+
+        Only where its agent is known not to have it. False, and nothing happens, otherwise.
+        """
+        if self.state is not State.QUEUED or self.requested_action not in STOPS:
+            return False
+        self.move(State.CANCELLED, at=at)
+        return True
 
     def refuse_request(self, failure: Failure) -> None:
         """Its agent will not do what was asked; a stop that failed is said on the command."""

@@ -3,8 +3,14 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from app.domain.errors import OutputGap
+
+#: Chunks that a command may have, beside one for each BYTES_PER_CHUNK of its bound: each costs a
+#: row, however small it is. A command that prints a byte ten times a second takes weeks for them.
+CHUNKS_MAX: Final = 1_000_000
+BYTES_PER_CHUNK: Final = 64
 
 
 class Stream(StrEnum):
@@ -49,6 +55,12 @@ class OutputTotals:
     def bytes_of(self, stream: Stream) -> int:
         """Bytes stored of `stream`."""
         return self.stdout_bytes if stream is Stream.STDOUT else self.stderr_bytes
+
+    def is_within(self, max_bytes: int) -> bool:
+        """Whether a command may have so much output, whose order allows `max_bytes` of it."""
+        if self.stdout_bytes + self.stderr_bytes > max_bytes:
+            return False
+        return self.next_seq <= CHUNKS_MAX + max_bytes // BYTES_PER_CHUNK
 
     def is_repeat(self, chunk: Chunk) -> bool:
         """Whether the chunk lies wholly within what is stored: a frame that came twice."""

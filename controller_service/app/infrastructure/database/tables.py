@@ -52,6 +52,7 @@ AGENTS: Final = Table(
     METADATA,
     Column("id", String(64), primary_key=True),
     Column("epoch", BigInteger, nullable=False),
+    Column("confirmed_epoch", BigInteger, nullable=False, server_default=text("0")),
     Column("sid", String(64)),
     Column("connected_at", BigInteger),
     Column("last_seen_at", BigInteger),
@@ -97,6 +98,8 @@ COMMANDS: Final = Table(
     Column("stdout_written", BigInteger),
     Column("stderr_written", BigInteger),
     Column("missing", JSON(none_as_null=True)),
+    Column("max_output_bytes", BigInteger, nullable=False, server_default=text("1073741824")),
+    Column("overruns", Integer, nullable=False, server_default=text("0")),
     Column("is_removed", Boolean, nullable=False, server_default=false()),
     Index("commands_by_agent", "agent_id", "id"),
     Index(

@@ -172,6 +172,10 @@ class CachingCommandRepository:
             self._known[stored] = command.snapshot()
         return stored
 
+    async def first_of(self, key: IdempotencyKey, now: datetime) -> CommandId | None:
+        """The command that a key was used for."""
+        return await self._commands.first_of(key, now)
+
     async def get(self, command_id: CommandId) -> Command:
         """One command."""
         known = self._known.get(command_id)

@@ -45,6 +45,7 @@ class InMemoryCommandRepository:
     ) -> CommandId:
         """Store a new command with its order, or find the first of its key."""
         if key is not None:
+            self._forget_keys(command.created_at)
             first = self._used(key, command.created_at)
             if first is not None:
                 return first
@@ -53,6 +54,10 @@ class InMemoryCommandRepository:
         self._save(command)
         self._orders[command.id] = sealed
         return command.id
+
+    async def first_of(self, key: IdempotencyKey, now: datetime) -> CommandId | None:
+        """The command that a key was used for."""
+        return self._used(key, now)
 
     async def get(self, command_id: CommandId) -> Command:
         """One command."""
@@ -201,11 +206,13 @@ class InMemoryCommandRepository:
                 f"session {session.epoch} of agent {session.agent_id} is over, {newest} is open"
             )
 
+    def _forget_keys(self, now: datetime) -> None:
+        self._keys = {k: used for k, used in self._keys.items() if used.at >= now - KEY_KEPT}
+
     def _used(self, key: IdempotencyKey, now: datetime) -> CommandId | None:
         """The first command of `key`, if it was used within KEY_KEPT."""
-        self._keys = {k: used for k, used in self._keys.items() if used.at >= now - KEY_KEPT}
         used = self._keys.get((key.requester, key.key))
-        if used is None:
+        if used is None or used.at < now - KEY_KEPT:
             return None
         if used.fingerprint != key.fingerprint:
             raise IdempotencyConflict(

@@ -46,6 +46,7 @@ CHANGING_COLUMNS: Final = (
     "stdout_written",
     "stderr_written",
     "missing",
+    "overruns",
 )
 
 Values = dict[str, Any]
@@ -80,6 +81,7 @@ def command_values(command: Command) -> Values:
         "created_at": to_micros(command.created_at),
         "expires_at": to_micros(command.expires_at),
         "timeout_s": command.timeout_s,
+        "max_output_bytes": command.max_output_bytes,
         **command_changes(command),
     }
 
@@ -109,6 +111,7 @@ def command_changes(command: Command) -> Values:
         "stdout_written": command.stdout_written,
         "stderr_written": command.stderr_written,
         "missing": [asdict(gap) for gap in command.missing] or None,
+        "overruns": command.overruns,
     }
 
 
@@ -123,6 +126,7 @@ def command_of(row: Row[Any]) -> Command:
         created_at=from_micros(row.created_at),
         expires_at=from_micros(row.expires_at),
         timeout_s=row.timeout_s,
+        max_output_bytes=row.max_output_bytes,
         state=State(row.state),
         moved_at=_time(row.moved_at),
         offered_epoch=row.offered_epoch,
@@ -141,6 +145,7 @@ def command_of(row: Row[Any]) -> Command:
         stdout_written=row.stdout_written,
         stderr_written=row.stderr_written,
         missing=_missing(row.missing or ()),
+        overruns=row.overruns,
     )
 
 
@@ -180,6 +185,7 @@ def agent_values(agent: Agent) -> Values:
     return {
         "id": agent.id,
         "epoch": agent.epoch,
+        "confirmed_epoch": agent.confirmed_epoch,
         "sid": agent.sid,
         "connected_at": _micros(agent.connected_at),
         "last_seen_at": _micros(agent.last_seen_at),
@@ -196,6 +202,7 @@ def agent_of(row: Row[Any]) -> Agent:
     return Agent(
         id=AgentId(row.id),
         epoch=row.epoch,
+        confirmed_epoch=row.confirmed_epoch,
         sid=None if row.sid is None else SessionId(row.sid),
         connected_at=_time(row.connected_at),
         last_seen_at=_time(row.last_seen_at),

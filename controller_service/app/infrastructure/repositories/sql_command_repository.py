@@ -85,6 +85,7 @@ class SqlCommandRepository:
 
         def work(connection: Connection) -> CommandId:
             if key is not None:
+                _forget_keys(connection, command.created_at)
                 first = _used(connection, key, command.created_at)
                 if first is not None:
                     return first
@@ -102,6 +103,10 @@ class SqlCommandRepository:
             return command.id
 
         return await self._database.write(work)
+
+    async def first_of(self, key: IdempotencyKey, now: datetime) -> CommandId | None:
+        """The command that a key was used for."""
+        return await self._database.read(lambda connection: _used(connection, key, now))
 
     async def get(self, command_id: CommandId) -> Command:
         """One command."""
@@ -309,12 +314,19 @@ def _load_within(connection: Connection, command_id: CommandId, session: Session
     return command_of(row)
 
 
+def _forget_keys(connection: Connection, now: datetime) -> None:
+    """Delete the keys that were kept long enough."""
+    too_old = IDEMPOTENCY_KEYS.c.created_at < to_micros(now - KEY_KEPT)
+    connection.execute(delete(IDEMPOTENCY_KEYS).where(too_old))
+
+
 def _used(connection: Connection, key: IdempotencyKey, now: datetime) -> CommandId | None:
     """The first command of `key`, if it was used within KEY_KEPT."""
     keys = IDEMPOTENCY_KEYS.c
-    connection.execute(delete(IDEMPOTENCY_KEYS).where(keys.created_at < to_micros(now - KEY_KEPT)))
     row = connection.execute(
-        select(IDEMPOTENCY_KEYS).where(keys.requester == key.requester, keys.key == key.key)
+        select(IDEMPOTENCY_KEYS)
+        .where(keys.requester == key.requester, keys.key == key.key)
+        .where(keys.created_at >= to_micros(now - KEY_KEPT))
     ).one_or_none()
     if row is None:
         return None

@@ -247,6 +247,12 @@ class AgentNamespace:
             )
         finally:
             connection.is_registering = False
+        if registered.is_older_copy:
+            log.warning(
+                "an agent came back with an older data folder",
+                agent_id=connection.agent_id,
+                last_epoch=frame.last_epoch,
+            )
         connection.session = registered.session
         if sid not in self._connections:  # it left while its session was being stored
             await self._release(registered.session, "it left while it registered")
@@ -276,7 +282,7 @@ class AgentNamespace:
         if session is None:
             return
         try:
-            await self._server.call(
+            answer = await self._server.call(
                 OrderEvent.REGISTRATION_RESPONSE,
                 response.model_dump(),
                 to=sid,
@@ -284,6 +290,9 @@ class AgentNamespace:
                 timeout=REGISTRATION_TIMEOUT_S,
             )
             honour_cancellation()
+            if isinstance(answer, dict) and answer.get("ok") is False:
+                raise AcknowledgementTimeout  # it is not on its disk: as if it had said nothing
+            await self._use_cases.confirm_epoch(session)
             log.info("an agent registered", agent_id=session.agent_id, epoch=session.epoch)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._use_cases.dispatcher.serve(session), name="dispatch")
@@ -358,7 +367,14 @@ class AgentNamespace:
                 agent_id=session.agent_id,
                 command_id=command_id,
             )
-        if recorded.has_gap:
+        if recorded.is_overrun:
+            log.warning(
+                "an agent sent more output than its order allows",
+                agent_id=session.agent_id,
+                command_id=command_id,
+            )
+            await self._server.disconnect(session.sid, namespace=NAMESPACE)
+        elif recorded.has_gap:
             log.warning("output has a gap", agent_id=session.agent_id, command_id=command_id)
             await self._server.disconnect(session.sid, namespace=NAMESPACE)  # and it resumes
         elif not recorded.is_settled and any(waiting.size for waiting in frames):

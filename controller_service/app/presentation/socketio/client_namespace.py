@@ -232,10 +232,12 @@ class ClientNamespace:
     async def _execute(self, socket: _Socket, data: object) -> Answer:
         wanted = parse(messages.ClientExecute, data)
         self._use_cases.lifecycle.require_ready()
-        _require_room(socket)
         submission = wire.submission(
             wanted, socket.principal, wanted.agent_id, wanted.idempotency_key
         )
+        first = await self._use_cases.submit_command.first_of(submission)
+        if first not in socket.follows:  # else a repeat of what it follows: it needs no room
+            _require_room(socket)
         command_id = await self._use_cases.submit_command(submission)
         self._follow(socket, command_id, 0, is_new=True)
         return {"ok": True, "command_id": command_id}

@@ -16,7 +16,7 @@ from app.domain.errors import MalformedAnswer, StorageFull
 from app.domain.ids import CommandId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
-from app.domain.models.order import QueuedRun
+from app.domain.models.order import PendingControl, QueuedRun
 from app.domain.models.states import Action, State
 from app.infrastructure.repositories.in_memory_command_repository import InMemoryCommandRepository
 from ogent.protocol.codec import unpack
@@ -532,3 +532,82 @@ async def test_sending_goes_on_from_the_first_that_was_put_off_whichever_was_hea
         for sent in [await controller.channel.next() for _ in ids]:
             sent.put_off()
         assert [command_of(await controller.channel.next()) for _ in ids] == ids
+
+
+async def test_one_that_is_to_be_stopped_before_it_was_sent_is_cancelled_not_started(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "WINDOW", 1)
+    session = await controller.register()
+    async with served(controller, session):
+        await settled(lambda: controller.handover.served_epoch(WEB) is not None)
+        first, stopped, last = [await controller.submit() for _ in range(3)]
+        sent = await controller.channel.next()
+        await controller.control_command(a_principal(), stopped, Action.CANCEL)
+        await until(controller, stopped, State.CANCELLED)
+        sent.acknowledge()
+        assert command_of(await controller.channel.next()) == last
+    assert [command_of(one) for one in controller.channel.sent] == [first, last]
+    assert await controller.commands.pending_controls(WEB) == []
+
+
+async def test_one_that_is_to_be_stopped_while_it_is_put_off_is_not_offered_again(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register()
+    async with served(controller, session):
+        await settled(lambda: controller.handover.served_epoch(WEB) is not None)
+        command_id = await controller.submit()
+        sent = await controller.channel.next()
+        await controller.control_command(a_principal(), command_id, Action.KILL)
+        await settled(lambda: True)
+        assert (await controller.commands.get(command_id)).state is State.QUEUED
+        sent.put_off()
+        await until(controller, command_id, State.CANCELLED)
+    assert controller.channel.sent == [sent]
+
+
+async def test_one_of_an_older_session_that_is_to_be_stopped_is_not_offered_in_this_one(
+    controller: InMemoryController,
+) -> None:
+    command = a_command(offered_epoch=1)
+    await controller.keep(an_agent(epoch=1), command)
+    session = await controller.register(last_epoch=1)
+    (run,) = await controller.commands.queued_runs(WEB, after=None, limit=1)
+    await controller.control_command(a_principal(), command.id, Action.CANCEL)
+    assert await controller.dispatcher.deliver_run(session, run)
+    assert controller.channel.sent == []
+    assert (await controller.commands.get(command.id)).state is State.CANCELLED
+
+
+class LateStore(InMemoryCommandRepository):
+    """A store whose read of controls is answered late, with what was true before."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
+    async def pending_controls(self, *arguments: Any) -> list[PendingControl]:
+        found = await super().pending_controls(*arguments)
+        await self.may_answer.wait()
+        return found
+
+
+async def test_a_stop_of_one_that_was_acknowledged_while_controls_were_read_is_sent() -> None:
+    controller = InMemoryController(LateStore)
+    store = controller.commands
+    assert isinstance(store, LateStore)
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        sent = await controller.channel.next()
+        store.may_answer.clear()
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        await settled(lambda: True)
+        sent.acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await settled(lambda: True)
+        store.may_answer.set()
+        control = await controller.channel.next()
+        assert (control.kind, command_of(control)) == ("control", command_id)

@@ -35,8 +35,10 @@ async def opened(controller: InMemoryController, command: Command) -> Session:
 
 
 async def test_a_whole_life_in_one_report(controller: InMemoryController) -> None:
-    command = a_command(offered_epoch=1)
-    session = await opened(controller, command)
+    session = await controller.register(WEB)
+    command = a_command(offered_epoch=session.epoch)
+    await controller.keep(command)
+    controller.events.clear()
     begun = StateReport(State.RUNNING, a_beginning())
     recorded = await controller.record_reports(
         session, command.id, [begun, *CHUNKS, an_outcome_after(CHUNKS)]
@@ -72,6 +74,25 @@ async def test_a_gap_ends_the_taking_and_says_what_is_stored(
     assert recorded == Recorded(OutputTotals(1, 3, 0), is_settled=False, has_gap=True)
     assert (await controller.commands.get(command.id)).state is State.RUNNING
     assert await controller.output.read(command.id, from_seq=0, max_bytes=99) == CHUNKS[:1]
+
+
+async def test_what_goes_beyond_the_order_ends_the_taking_and_at_last_the_command(
+    controller: InMemoryController,
+) -> None:
+    command = a_command_in(State.RUNNING, max_output_bytes=6)
+    session = await opened(controller, command)
+    reports = [*CHUNKS, an_outcome_after(CHUNKS)]
+    recorded = await controller.record_reports(session, command.id, reports)
+    assert recorded == Recorded(OutputTotals(2, 3, 3), is_settled=False, is_overrun=True)
+    assert (await controller.commands.get(command.id)).state is State.RUNNING
+    recorded = await controller.record_reports(session, command.id, reports)
+    assert recorded == Recorded(OutputTotals(2, 3, 3), is_settled=True, is_overrun=True)
+    lost = await controller.commands.get(command.id)
+    assert lost.failure is not None
+    assert (lost.state, lost.failure.code) == (State.LOST, "impossible_result")
+    assert await controller.output.read(command.id, from_seq=0, max_bytes=99) == CHUNKS[:2]
+    recorded = await controller.record_reports(session, command.id, reports)
+    assert recorded == Recorded(OutputTotals(2, 3, 3), is_settled=True)
 
 
 async def test_an_outcome_waits_for_the_output_that_it_counts(

@@ -6,14 +6,16 @@ from app.domain.errors import AgentNotFound
 from app.domain.events import AgentChanged, AgentRegistered, AgentReleased, CommandMoved
 from app.domain.ids import CommandId
 from app.domain.models.output import OutputTotals
-from app.domain.models.states import State
+from app.domain.models.states import Action, State
 from tests.builders import (
     DB,
     NOW,
     WEB,
     a_command,
     a_command_in,
+    a_principal,
     a_session,
+    an_online_agent,
     chunks_of,
     some_facts,
 )
@@ -43,7 +45,41 @@ async def test_what_the_agent_took_and_does_not_hold_is_lost(
     assert CommandMoved(command.id, WEB, NOW, State.LOST) in controller.events
 
 
-@pytest.mark.parametrize("state", [State.QUEUED, State.DISPATCHED, State.RUNNING, State.PAUSED])
+async def test_what_the_agent_holds_is_in_its_journal(controller: InMemoryController) -> None:
+    command = a_command(offered_epoch=1)
+    await controller.keep(command)
+    await controller.register(WEB, command.id, last_epoch=1)
+    assert (await controller.commands.get(command.id)).state is State.DISPATCHED
+    assert CommandMoved(command.id, WEB, NOW, State.DISPATCHED) in controller.events
+
+
+@pytest.mark.parametrize("action", [Action.CANCEL, Action.KILL])
+async def test_what_never_arrived_and_is_to_be_stopped_is_cancelled_not_started(
+    controller: InMemoryController, action: Action
+) -> None:
+    stopped, other = a_command(offered_epoch=1), a_command(offered_epoch=1)
+    await controller.keep(an_online_agent(), stopped, other)
+    await controller.control_command(a_principal(), stopped.id, action)
+    await controller.register(WEB, last_epoch=1)
+    assert (await controller.commands.get(stopped.id)).state is State.CANCELLED
+    assert CommandMoved(stopped.id, WEB, NOW, State.CANCELLED) in controller.events
+    assert await controller.commands.pending_controls(WEB) == []
+    runs = await controller.commands.queued_runs(WEB, after=None, limit=9)
+    assert [run.command_id for run in runs] == [other.id]
+
+
+@pytest.mark.parametrize(("is_held", "state"), [(True, State.DISPATCHED), (False, State.LOST)])
+async def test_what_may_have_arrived_and_is_to_be_stopped_is_not_called_cancelled(
+    controller: InMemoryController, is_held: bool, state: State
+) -> None:
+    command = a_command(offered_epoch=2)
+    await controller.keep(an_online_agent(), command)
+    await controller.control_command(a_principal(), command.id, Action.CANCEL)
+    await controller.register(WEB, *([command.id] if is_held else []), last_epoch=1)
+    assert (await controller.commands.get(command.id)).state is state
+
+
+@pytest.mark.parametrize("state", [State.DISPATCHED, State.RUNNING, State.PAUSED])
 async def test_what_the_agent_holds_goes_on(controller: InMemoryController, state: State) -> None:
     command = a_command_in(state)
     await controller.keep(command)
@@ -150,3 +186,77 @@ async def test_facts_of_an_older_session_are_ignored(controller: InMemoryControl
 async def test_facts_of_a_deleted_agent_are_refused(controller: InMemoryController) -> None:
     with pytest.raises(AgentNotFound):
         await controller.describe_agent(a_session(), some_facts())
+
+
+async def acknowledged(controller: InMemoryController, sessions: int) -> None:
+    """The agent has had so many sessions, and has every one of them on its disk."""
+    for epoch in range(sessions):
+        session = await controller.register(WEB, last_epoch=epoch)
+        await controller.confirm_epoch(session)
+
+
+@pytest.mark.parametrize("last_epoch", [1, 0, 2**62 + 1])  # restored or copied, wiped, made up
+async def test_what_an_older_data_folder_holds_is_lost_and_dropped(
+    controller: InMemoryController, last_epoch: int
+) -> None:
+    await acknowledged(controller, 2)
+    states = [State.QUEUED, State.DISPATCHED, State.RUNNING, State.PAUSED]
+    offered = [a_command_in(state) for state in states]
+    new, foreign = a_command(), a_command_in(State.RUNNING, agent_id=DB)
+    await controller.keep(*offered, new, foreign)
+    held = [command.id for command in offered]
+    wanted = controller.registration(WEB, *held, last_epoch=last_epoch)
+    registered = await controller.register_agent(wanted)
+    assert registered.is_older_copy
+    assert {point.command_id: point.is_dropped for point in registered.resume} == dict.fromkeys(
+        held, True
+    )
+    for command_id in held:
+        lost = await controller.commands.get(command_id)
+        assert lost.failure is not None
+        assert (lost.state, lost.failure.code) == (State.LOST, "agent_state_lost")
+    assert await controller.commands.get(new.id) == new
+    assert await controller.commands.get(foreign.id) == foreign
+
+
+async def test_an_older_data_folder_has_nothing_that_was_queued_cancelled_or_offered_again(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 3)
+    command = a_command(offered_epoch=1)
+    await controller.keep(command)
+    await controller.control_command(a_principal(), command.id, Action.CANCEL)
+    await controller.register(WEB, last_epoch=2)
+    assert (await controller.commands.get(command.id)).state is State.LOST
+
+
+async def test_a_session_that_was_never_acknowledged_makes_no_older_data_folder(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 2)
+    await controller.register(WEB, last_epoch=2)
+    command = a_command_in(State.RUNNING)
+    await controller.keep(command)
+    wanted = controller.registration(WEB, command.id, last_epoch=2)
+    registered = await controller.register_agent(wanted)
+    assert not registered.is_older_copy
+    assert [point.is_dropped for point in registered.resume] == [False]
+    assert await controller.commands.get(command.id) == command
+
+
+async def test_a_late_acknowledgement_takes_back_no_newer_one(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 2)
+    await controller.confirm_epoch(a_session(1))
+    assert (await controller.agents.get(WEB)).confirmed_epoch == 2
+
+
+async def test_once_it_has_acknowledged_an_older_data_folder_is_as_good_as_any(
+    controller: InMemoryController,
+) -> None:
+    await acknowledged(controller, 3)
+    session = await controller.register(WEB, last_epoch=1)
+    await controller.confirm_epoch(session)
+    wanted = controller.registration(WEB, last_epoch=session.epoch)
+    assert not (await controller.register_agent(wanted)).is_older_copy

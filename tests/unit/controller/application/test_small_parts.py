@@ -19,7 +19,13 @@ from ogent.protocol.problems import CODES
 from tests.builders import DB, SEALED, WEB, a_command
 
 #: Codes of answers to agents, which no problem document carries.
-AGENTS_CODES = {"incomplete", "stale_session", "agent_unreachable", "malformed_answer"}
+AGENTS_CODES = {
+    "incomplete",
+    "output_overrun",
+    "stale_session",
+    "agent_unreachable",
+    "malformed_answer",
+}
 
 
 def test_every_handler_of_an_event_hears_it_in_order() -> None:

@@ -40,7 +40,7 @@ async def test_a_submission_is_stored_and_announced(controller: InMemoryControll
     command = await controller.commands.get(command_id)
     assert (command.text, command.requester, command.state) == ("ls", ALICE, State.QUEUED)
     assert (command.created_at, command.expires_at, command.timeout_s) == (NOW, later(60), 2.5)
-    assert command.offered_epoch == 7
+    assert (command.offered_epoch, command.max_output_bytes) == (7, MAX_OUTPUT_BYTES)
     (run,) = await controller.commands.queued_runs(WEB, after=None, limit=9)
     assert controller.events == [CommandQueued(command_id, WEB, run)]
 
@@ -157,3 +157,34 @@ async def test_an_agent_that_is_away_has_a_bounded_queue(
         await controller.submit(may_wait=True)
     await controller.register(WEB)
     await controller.submit(may_wait=True)
+
+
+async def test_a_repeat_is_answered_whatever_would_refuse_it_if_it_were_the_first(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await controller.register(WEB)
+    first = await controller.submit("ls", idempotency_key="once")
+    await controller.release_agent(session)
+    assert await controller.submit("ls", idempotency_key="once") == first
+    controller.room.is_there = False
+    assert await controller.submit("ls", idempotency_key="once") == first
+    monkeypatch.setattr(submit_command, "WAITING_MAX", 0)
+    assert await controller.submit("ls", idempotency_key="once", may_wait=True) == first
+    assert len(await controller.commands.unfinished()) == 1
+
+
+async def test_a_conflict_is_said_whatever_else_would_refuse_it(
+    controller: InMemoryController,
+) -> None:
+    session = await controller.register(WEB)
+    await controller.submit("ls", idempotency_key="once", fingerprint="this")
+    await controller.release_agent(session)
+    with pytest.raises(IdempotencyConflict):
+        await controller.submit("ls", idempotency_key="once", fingerprint="that")
+
+
+async def test_a_repeat_is_no_way_around_the_rights(controller: InMemoryController) -> None:
+    await controller.keep(an_online_agent())
+    await controller.submit("ls", idempotency_key="once")
+    with pytest.raises(Denied):
+        await controller.submit("ls", principal=a_principal(Role.VIEWER), idempotency_key="once")

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.domain.errors import InvalidState, OutputGap
+from app.domain.errors import InvalidState, OutputGap, OutputOverrun
 from app.domain.events import CommandMoved, CommandQueued, OutputAppended
+from app.domain.models import output
 from app.domain.models.command import Command, Failure, Settlement, StopFailure
 from app.domain.models.order import QueuedRun, SealedOrder
 from app.domain.models.output import Missing, OutputTotals, Stream
@@ -116,6 +117,39 @@ def test_a_chunk_that_leaves_a_gap_is_refused_and_nothing_taken(chunk) -> None:
         command.append(chunk)
     assert command.stored == OutputTotals(1, 3, 0)
     assert len(command.pull_chunks()) == 1
+
+
+@pytest.mark.parametrize("stream", list(Stream))
+def test_both_streams_together_keep_to_what_the_order_allows(stream: Stream) -> None:
+    command = a_command_in(State.RUNNING, max_output_bytes=6)
+    for chunk in chunks_of(b"one", (Stream.STDERR, b"two")):
+        command.append(chunk)
+    with pytest.raises(OutputOverrun):
+        command.append(a_chunk(seq=2, stream=stream, offset=3, data=b"!"))
+    assert command.stored == OutputTotals(2, 3, 3)
+    assert len(command.pull_chunks()) == 2
+
+
+def test_a_command_has_so_many_chunks_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "CHUNKS_MAX", 2)
+    command = a_command_in(State.RUNNING, max_output_bytes=64)
+    *within, beyond = chunks_of(b"a", b"b", b"c", b"d")
+    for chunk in within:
+        command.append(chunk)
+    with pytest.raises(OutputOverrun):
+        command.append(beyond)
+    assert command.stored.next_seq == 3
+
+
+def test_a_command_whose_agent_goes_on_sending_too_much_is_lost() -> None:
+    command = a_command_in(State.RUNNING)
+    command.note_overrun(at=later(2))
+    assert (command.state, command.overruns) == (State.RUNNING, 1)
+    command.note_overrun(at=later(3))
+    assert command.failure is not None
+    assert (command.state, command.failure.code) == (State.LOST, "impossible_result")
+    command.note_overrun(at=later(4))
+    assert (command.overruns, command.finished_at) == (2, later(3))
 
 
 def test_an_outcome_is_taken_once_all_that_it_counts_is_stored() -> None:
