@@ -260,6 +260,15 @@ async def test_a_page_holds_what_is_wanted(
     assert [command.id for command in page] == [ids[n] for n in reversed(found)]
 
 
+async def test_the_largest_id_is_that_of_the_last_command_whatever_its_state(
+    storage: Storage,
+) -> None:
+    assert await storage.commands.largest_id() is None
+    first, last = a_command(), a_command_in(State.SUCCEEDED)
+    await added(storage, last, first)
+    assert await storage.commands.largest_id() == last.id
+
+
 async def test_unfinished_are_all_that_are_not_final_oldest_first(storage: Storage) -> None:
     ids = await added(storage, *(a_command_in(state) for state in State))
     other = await added(storage, a_command(agent_id=DB))

@@ -95,6 +95,10 @@ class CommandRepository(Protocol):
         """At most `limit` commands, newest first, all older than `before`."""
         ...
 
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands, also of those being removed; None where there is none."""
+        ...
+
     async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
         """Every command that is not final, of one agent or of all, oldest first."""
         ...

@@ -213,6 +213,10 @@ class CachingCommandRepository:
         """At most `limit` commands, newest first."""
         return await self._commands.page(wanted, before=before, limit=limit)
 
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands."""
+        return await self._commands.largest_id()
+
     async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
         """Every command that is not final, oldest first."""
         return await self._commands.unfinished(agent_id)

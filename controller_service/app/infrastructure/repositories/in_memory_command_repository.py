@@ -93,6 +93,10 @@ class InMemoryCommandRepository:
         found = [command for command in newest_first if _is_wanted(command, wanted)]
         return deepcopy(found[:limit])
 
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands."""
+        return max(self._commands, default=None)
+
     async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
         """Every command that is not final, oldest first."""
         return deepcopy(self._unfinished(agent_id))

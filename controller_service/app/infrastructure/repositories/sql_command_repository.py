@@ -173,6 +173,12 @@ class SqlCommandRepository:
             query = query.where(COMMANDS.c.requester == wanted.requester)
         return await self._all(query)
 
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands."""
+        query = select(func.max(COMMANDS.c.id))
+        found = await self._database.read(lambda connection: connection.execute(query).scalar())
+        return None if found is None else CommandId(found)
+
     async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
         """Every command that is not final, oldest first."""
         query = select(COMMANDS).where(_UNFINISHED).order_by(COMMANDS.c.id)
