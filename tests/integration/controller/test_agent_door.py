@@ -207,6 +207,28 @@ async def test_an_agent_gets_orders_only_after_it_took_its_epoch(
     assert (await agent.next_order())["command_id"] == command_id
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [False, None, "yes", {}, {"ok": 1}, {"ok": False, "error": {"code": "x", "message": "full"}}],
+    ids=repr,
+)
+async def test_an_agent_that_does_not_take_its_epoch_gets_nothing_and_loses_nothing(
+    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent, answer: object
+) -> None:
+    await leave(controller, agent)
+    waiting = await submit(admin, queue=True)
+    agent.epoch_answer = answer
+    await agent.connect()
+    await agent.register()
+    async with asyncio.timeout(20):
+        await agent.closed.wait()
+    assert agent.seen == []
+    agent.epoch_answer = {"ok": True}
+    await agent.connect()
+    await agent.register()  # its last epoch is the one before
+    assert (await agent.next_order())["command_id"] == waiting
+
+
 INFO_OF_NONE = {
     "platform": "",
     "version": "",
@@ -249,7 +271,7 @@ async def old_session(controller: Running) -> AsyncIterator[OldSession]:
     async with asyncio.timeout(20):
         while "registration_response" not in ((packet := await packets.get()).data or ()):
             pass
-    await engine.send(MsgPackPacket(3, data=[], id=packet.id, namespace="/").encode())
+    await engine.send(MsgPackPacket(3, data=[True], id=packet.id, namespace="/").encode())
     yield OldSession(engine)
     await engine.disconnect()
 

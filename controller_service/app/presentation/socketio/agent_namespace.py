@@ -276,7 +276,7 @@ class AgentNamespace:
         if session is None:
             return
         try:
-            await self._server.call(
+            answer = await self._server.call(
                 OrderEvent.REGISTRATION_RESPONSE,
                 response.model_dump(),
                 to=sid,
@@ -284,6 +284,11 @@ class AgentNamespace:
                 timeout=REGISTRATION_TIMEOUT_S,
             )
             honour_cancellation()
+            if not _is_acknowledgement(answer):
+                # What was offered in a session that the agent forgets would be lost in its next.
+                log.warning("an agent refused its epoch", agent_id=session.agent_id)
+                await self._server.disconnect(sid, namespace=NAMESPACE)
+                return
             log.info("an agent registered", agent_id=session.agent_id, epoch=session.epoch)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._use_cases.dispatcher.serve(session), name="dispatch")
@@ -433,6 +438,11 @@ def _turn(connection: _Connection) -> Iterator[None]:
         yield
     finally:
         connection.calls -= 1
+
+
+def _is_acknowledgement(answer: object) -> bool:
+    """Whether the agent says that its epoch is on its disk."""
+    return answer is True or (isinstance(answer, dict) and answer.get("ok") is True)
 
 
 def _registered(connection: _Connection) -> Session:
