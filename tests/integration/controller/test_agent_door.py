@@ -543,6 +543,7 @@ async def test_an_agent_that_lost_its_memory_loses_what_it_had_been_given(
     for command_id in (run.command_id, offered):
         command = await reaches(admin, command_id, "lost")
         assert command["error"]["code"] == "agent_state_lost"
+        assert command["output_complete"] is (command_id == offered)  # that one never began
     assert (await agent.next_order())["command_id"] == waiting
     answer = await admin.get(f"/commands/{run.command_id}/output/stdout")
     assert answer.content == b"kept"
