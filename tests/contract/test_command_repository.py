@@ -5,7 +5,13 @@ import asyncio
 import pytest
 
 from app.application.ports.repositories import CommandFilter, IdempotencyKey
-from app.domain.errors import CommandNotFound, IdempotencyConflict, OutputGap, StaleSession
+from app.domain.errors import (
+    CommandNotFound,
+    IdempotencyConflict,
+    OutputGap,
+    StaleSession,
+    TooManyCommands,
+)
 from app.domain.events import CommandMoved
 from app.domain.ids import AgentId, CommandId, ControlId, UserName
 from app.domain.models.command import Command, Failure, StopFailure
@@ -225,6 +231,18 @@ async def test_of_two_submissions_at_once_with_one_key_the_first_wins(storage: S
         )
     assert given == [commands[0].id] * 8
     assert len(await storage.commands.unfinished()) == 1
+
+
+async def test_no_more_are_queued_for_an_agent_than_may_be(storage: Storage) -> None:
+    await added(storage, a_command(), a_command_in(State.RUNNING), a_command(agent_id=DB))
+    second, third = a_command(), a_command()
+    await storage.commands.add(second, SEALED, key(), waiting_max=2)
+    with pytest.raises(TooManyCommands):
+        await storage.commands.add(third, SEALED, key("other"), waiting_max=2)
+    with pytest.raises(CommandNotFound):
+        await storage.commands.get(third.id)
+    assert await storage.commands.add(a_command(), SEALED, key(), waiting_max=2) == second.id
+    assert await storage.commands.add(third, SEALED, key("other"), waiting_max=3) == third.id
 
 
 async def test_a_page_is_newest_first_and_continues_before_its_last(storage: Storage) -> None:

@@ -53,12 +53,18 @@ class CommandRepository(Protocol):
     """Commands, their orders and, as they grow, their output."""
 
     async def add(
-        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+        self,
+        command: Command,
+        sealed: SealedOrder,
+        key: IdempotencyKey | None = None,
+        *,
+        waiting_max: int | None = None,
     ) -> CommandId:
         """Store a new command with its order, and return its id.
 
         When `key` was used before, nothing is stored: the id of the first command comes back, or
-        IdempotencyConflict is raised where the fingerprint differs.
+        IdempotencyConflict is raised where the fingerprint differs. Otherwise raises
+        TooManyCommands, and stores nothing, where `waiting_max` of its agent's are queued already.
         """
         ...
 

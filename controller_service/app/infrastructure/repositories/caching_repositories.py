@@ -164,10 +164,15 @@ class CachingCommandRepository:
         self._changes = 0
 
     async def add(
-        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+        self,
+        command: Command,
+        sealed: SealedOrder,
+        key: IdempotencyKey | None = None,
+        *,
+        waiting_max: int | None = None,
     ) -> CommandId:
         """Store a new command with its order, or find the first of its key."""
-        stored = await self._commands.add(command, sealed, key)
+        stored = await self._commands.add(command, sealed, key, waiting_max=waiting_max)
         if stored == command.id:
             self._known[stored] = command.snapshot()
         return stored

@@ -7,7 +7,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal
-from app.domain.errors import CommandNotFound, IdempotencyConflict, StaleSession
+from app.domain.errors import (
+    CommandNotFound,
+    IdempotencyConflict,
+    StaleSession,
+    queue_is_full,
+)
 from app.domain.ids import AgentId, CommandId, ControlId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
@@ -41,13 +46,20 @@ class InMemoryCommandRepository:
         self._keys: dict[tuple[str, str], _Used] = {}
 
     async def add(
-        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+        self,
+        command: Command,
+        sealed: SealedOrder,
+        key: IdempotencyKey | None = None,
+        *,
+        waiting_max: int | None = None,
     ) -> CommandId:
         """Store a new command with its order, or find the first of its key."""
         if key is not None:
             first = self._used(key, command.created_at)
             if first is not None:
                 return first
+        self._require_turn(command.agent_id, waiting_max)
+        if key is not None:
             used = _Used(key.fingerprint, command.id, command.created_at)
             self._keys[key.requester, key.key] = used
         self._save(command)
@@ -195,6 +207,11 @@ class InMemoryCommandRepository:
             for _, command in sorted(self._commands.items())
             if not command.is_final and agent_id in (None, command.agent_id)
         ]
+
+    def _require_turn(self, agent_id: AgentId, waiting_max: int | None) -> None:
+        waiting = [c for c in self._unfinished(agent_id) if c.state is State.QUEUED]
+        if waiting_max is not None and len(waiting) >= waiting_max:
+            raise queue_is_full(agent_id, waiting_max)
 
     def _require_newest(self, session: Session, command: Command) -> None:
         if command.agent_id != session.agent_id:

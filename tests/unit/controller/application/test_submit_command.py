@@ -21,8 +21,11 @@ from ogent.protocol.codec import unpack
 from ogent.protocol.messages import RunOrder
 from tests.builders import (
     ALICE,
+    DB,
     NOW,
     WEB,
+    a_command,
+    a_command_in,
     a_principal,
     an_agent,
     an_online_agent,
@@ -146,14 +149,26 @@ async def test_two_users_may_use_the_same_key(controller: InMemoryController) ->
     assert await controller.submit(principal=bob, idempotency_key="once") != first
 
 
-async def test_an_agent_that_is_away_has_a_bounded_queue(
-    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_online", [False, True])
+async def test_an_agent_has_a_bounded_queue_also_while_it_is_on_line(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch, is_online: bool
 ) -> None:
     monkeypatch.setattr(submit_command, "WAITING_MAX", 2)
-    await controller.keep(an_agent())
-    for _ in range(2):
-        await controller.submit(may_wait=True)
-    with pytest.raises(TooManyCommands):
-        await controller.submit(may_wait=True)
-    await controller.register(WEB)
-    await controller.submit(may_wait=True)
+    await controller.keep(an_online_agent() if is_online else an_agent())
+    await controller.keep(an_agent(id=DB), a_command(agent_id=DB), a_command_in(State.RUNNING))
+    first, _ = [await controller.submit(may_wait=True) for _ in range(2)]
+    controller.events.clear()
+    with pytest.raises(TooManyCommands, match="2 commands wait for agent web-1"):
+        await controller.submit(may_wait=True, idempotency_key="once")
+    assert controller.events == []
+    await controller.commands.change(first, lambda command: command.acknowledge(at=NOW))
+    await controller.submit(may_wait=True, idempotency_key="once")
+
+
+async def test_a_repeat_needs_no_place_in_the_queue(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_command, "WAITING_MAX", 1)
+    await controller.keep(an_online_agent())
+    first = await controller.submit(idempotency_key="once")
+    assert await controller.submit(idempotency_key="once") == first
