@@ -15,7 +15,8 @@ from app.domain.ids import AgentId, CommandId, ControlId, TokenId, UserName
 from app.domain.models.agent import Agent, Session
 from app.domain.models.command import Command
 from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
-from app.domain.models.states import State
+from app.domain.models.output import OutputTotals
+from app.domain.models.states import Action, State
 from app.domain.models.user import NamedToken, User
 
 
@@ -47,6 +48,17 @@ class Removal:
 
     gone: Sequence[CommandId] = ()
     is_all: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an unfinished command stands, without its text: of those there may be very many."""
+
+    id: CommandId
+    state: State
+    offered_epoch: int | None
+    requested_action: Action | None
+    stored: OutputTotals
 
 
 class CommandRepository(Protocol):
@@ -105,8 +117,8 @@ class CommandRepository(Protocol):
         """The largest id of all commands, also of those being removed; None where there is none."""
         ...
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, of one agent or of all, oldest first."""
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every command of the agent stands that is not final, oldest first."""
         ...
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:

@@ -7,10 +7,9 @@ from datetime import datetime
 from app.application.dispatcher import agent_state_lost
 from app.application.event_bus import EventBus
 from app.application.ports.clock import Clock
-from app.application.ports.repositories import AgentRepository, CommandRepository
+from app.application.ports.repositories import AgentRepository, CommandRepository, Standing
 from app.domain.ids import AgentId, CommandId, SessionId
 from app.domain.models.agent import Agent, AgentFacts, Session, believed_epoch
-from app.domain.models.command import Command
 from app.domain.models.output import OutputTotals
 from app.domain.models.states import State
 
@@ -58,7 +57,7 @@ class RegisterAgent:
         """Store the new epoch, settle what was lost, and say from where to go on."""
         session = await self._open(wanted)
         last_epoch = believed_epoch(wanted.last_epoch)
-        unfinished = {c.id: c for c in await self.commands.unfinished(wanted.agent_id)}
+        unfinished = {c.id: c for c in await self.commands.standings(wanted.agent_id)}
         for command in unfinished.values():
             if command.id not in wanted.held and _is_lost(command, last_epoch):
                 await self._lose(command.id)
@@ -88,7 +87,7 @@ class RegisterAgent:
         self.bus.publish(changed.pull_events())
 
 
-def _is_lost(command: Command, last_epoch: int) -> bool:
+def _is_lost(command: Standing, last_epoch: int) -> bool:
     """Whether an agent that does not hold `command` may nevertheless have run it.
 
     One that is still queued can safely be offered again to an agent whose journal reaches back
@@ -99,7 +98,7 @@ def _is_lost(command: Command, last_epoch: int) -> bool:
     return command.state is not State.QUEUED or command.offered_epoch > last_epoch
 
 
-def _resume(command_id: CommandId, command: Command | None) -> Resume:
+def _resume(command_id: CommandId, command: Standing | None) -> Resume:
     if command is None:
         return Resume(command_id, OutputTotals(), is_dropped=True)
     return Resume(command_id, command.stored, is_dropped=False)

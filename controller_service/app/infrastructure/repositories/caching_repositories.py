@@ -17,6 +17,7 @@ from app.application.ports.repositories import (
     CommandRepository,
     IdempotencyKey,
     Removal,
+    Standing,
     UserRepository,
 )
 from app.domain.ids import AgentId, CommandId, ControlId, TokenId, UserName
@@ -222,9 +223,9 @@ class CachingCommandRepository:
         """The largest id of all commands."""
         return await self._commands.largest_id()
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, oldest first."""
-        return await self._commands.unfinished(agent_id)
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every unfinished command of the agent stands, oldest first."""
+        return await self._commands.standings(agent_id)
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
         """Queued commands that were never offered and whose time has passed."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal
+from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal, Standing
 from app.domain.errors import (
     CommandNotFound,
     IdempotencyConflict,
@@ -109,9 +109,12 @@ class InMemoryCommandRepository:
         """The largest id of all commands."""
         return max(self._commands, default=None)
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, oldest first."""
-        return deepcopy(self._unfinished(agent_id))
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every unfinished command of the agent stands, oldest first."""
+        return [
+            Standing(c.id, c.state, c.offered_epoch, c.requested_action, c.stored)
+            for c in self._unfinished(agent_id)
+        ]
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
         """Queued commands that were never offered and whose time has passed, oldest first."""

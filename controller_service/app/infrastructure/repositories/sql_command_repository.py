@@ -19,7 +19,7 @@ from sqlalchemy import (
     update,
 )
 
-from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal
+from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal, Standing
 from app.domain.errors import (
     CommandNotFound,
     IdempotencyConflict,
@@ -30,7 +30,8 @@ from app.domain.ids import AgentId, CommandId, ControlId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
 from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
-from app.domain.models.states import NEXT, State
+from app.domain.models.output import OutputTotals
+from app.domain.models.states import NEXT, Action, State
 from app.infrastructure.database.ports import Database
 from app.infrastructure.database.tables import (
     AGENTS,
@@ -201,12 +202,32 @@ class SqlCommandRepository:
         found = await self._database.read(lambda connection: connection.execute(query).scalar())
         return None if found is None else CommandId(found)
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, oldest first."""
-        query = select(COMMANDS).where(_UNFINISHED).order_by(COMMANDS.c.id)
-        if agent_id is not None:
-            query = query.where(COMMANDS.c.agent_id == agent_id)
-        return await self._all(query)
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every unfinished command of the agent stands, oldest first."""
+        query = (
+            select(
+                COMMANDS.c.id,
+                COMMANDS.c.state,
+                COMMANDS.c.offered_epoch,
+                COMMANDS.c.requested_action,
+                COMMANDS.c.next_seq,
+                COMMANDS.c.stdout_bytes,
+                COMMANDS.c.stderr_bytes,
+            )
+            .where(_UNFINISHED, COMMANDS.c.agent_id == agent_id)
+            .order_by(COMMANDS.c.id)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [
+            Standing(
+                CommandId(row.id),
+                State(row.state),
+                row.offered_epoch,
+                None if row.requested_action is None else Action(row.requested_action),
+                OutputTotals(row.next_seq, row.stdout_bytes, row.stderr_bytes),
+            )
+            for row in rows
+        ]
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
         """Queued commands that were never offered and whose time has passed, oldest first."""

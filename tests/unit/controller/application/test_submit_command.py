@@ -130,7 +130,7 @@ async def test_a_repeat_gets_the_first_command_and_announces_nothing(
     controller.events.clear()
     assert await controller.submit("ls", idempotency_key="once") == first
     assert controller.events == []
-    assert len(await controller.commands.unfinished()) == 1
+    assert len(await controller.commands.standings(WEB)) == 1
 
 
 async def test_a_used_key_with_another_request_is_a_conflict(
