@@ -126,7 +126,9 @@ async def _application(
     users = CachingUserRepository(SqlUserRepository(database))
     output = CachingOutputLog(SqlOutputLog(database))
     commands = CachingCommandRepository(SqlCommandRepository(database), output)
-    clock, new_id, wakeups = SystemClock(), IdSource(), InProcessWakeups()
+    clock, wakeups = SystemClock(), InProcessWakeups()
+    # Dispatching and every list go by ids: after a clock was set back, too, new ones come last.
+    new_id = IdSource(after=await commands.largest_id())
     hasher = await stack.enter_async_context(PasslibHasher())
     tokens = JoseTokens(
         _secret_key(settings),

@@ -309,7 +309,7 @@ def command(found: Command) -> resources.Command:
         stdout_stored=found.stored.stdout_bytes,
         stderr_stored=found.stored.stderr_bytes,
         truncated=found.is_truncated,
-        output_complete=not found.missing,
+        output_complete=found.is_output_complete,
         duration=found.duration_s,
         requested_action=(
             None if found.requested_action is None else WireAction(found.requested_action)

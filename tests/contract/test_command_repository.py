@@ -1,16 +1,23 @@
 """Every CommandRepository keeps commands, orders and idempotency keys as the port says."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 
-from app.application.ports.repositories import CommandFilter, IdempotencyKey
-from app.domain.errors import CommandNotFound, IdempotencyConflict, OutputGap, StaleSession
+from app.application.ports.repositories import CommandFilter, IdempotencyKey, Standing
+from app.domain.errors import (
+    CommandNotFound,
+    IdempotencyConflict,
+    OutputGap,
+    StaleSession,
+    TooManyCommands,
+)
 from app.domain.events import CommandMoved
 from app.domain.ids import AgentId, CommandId, ControlId, UserName
 from app.domain.models.command import Command, Failure, StopFailure
 from app.domain.models.order import SealedOrder
-from app.domain.models.output import Missing, Stream
+from app.domain.models.output import Missing, OutputTotals, Stream
 from app.domain.models.states import Action, State
 from tests.builders import (
     ALICE,
@@ -126,7 +133,7 @@ async def test_nobody_changes_what_is_stored_from_outside(storage: Storage) -> N
     for given in (
         await storage.commands.get(command.id),
         await storage.commands.change(command.id, lambda c: None),
-        (await storage.commands.unfinished())[0],
+        (await storage.commands.page(CommandFilter(), before=None, limit=1))[0],
         (await storage.commands.page(CommandFilter(), before=None, limit=1))[0],
     ):
         given.acknowledge(at=NOW)
@@ -236,7 +243,19 @@ async def test_of_two_submissions_at_once_with_one_key_the_first_wins(storage: S
             *(storage.commands.add(command, SEALED, key()) for command in commands)
         )
     assert given == [commands[0].id] * 8
-    assert len(await storage.commands.unfinished()) == 1
+    assert len(await storage.commands.standings(WEB)) == 1
+
+
+async def test_no_more_are_queued_for_an_agent_than_may_be(storage: Storage) -> None:
+    await added(storage, a_command(), a_command_in(State.RUNNING), a_command(agent_id=DB))
+    second, third = a_command(), a_command()
+    await storage.commands.add(second, SEALED, key(), waiting_max=2)
+    with pytest.raises(TooManyCommands):
+        await storage.commands.add(third, SEALED, key("other"), waiting_max=2)
+    with pytest.raises(CommandNotFound):
+        await storage.commands.get(third.id)
+    assert await storage.commands.add(a_command(), SEALED, key(), waiting_max=2) == second.id
+    assert await storage.commands.add(third, SEALED, key("other"), waiting_max=3) == third.id
 
 
 async def test_a_page_is_newest_first_and_continues_before_its_last(storage: Storage) -> None:
@@ -272,13 +291,44 @@ async def test_a_page_holds_what_is_wanted(
     assert [command.id for command in page] == [ids[n] for n in reversed(found)]
 
 
-async def test_unfinished_are_all_that_are_not_final_oldest_first(storage: Storage) -> None:
-    ids = await added(storage, *(a_command_in(state) for state in State))
-    other = await added(storage, a_command(agent_id=DB))
-    of_web = [command.id for command in await storage.commands.unfinished(WEB)]
-    of_all = [command.id for command in await storage.commands.unfinished()]
-    assert of_web == ids[:4]
-    assert of_all == ids[:4] + other
+async def test_the_largest_id_is_that_of_the_last_command_whatever_its_state(
+    storage: Storage,
+) -> None:
+    assert await storage.commands.largest_id() is None
+    first, last = a_command(), a_command_in(State.SUCCEEDED)
+    await added(storage, last, first)
+    assert await storage.commands.largest_id() == last.id
+
+
+async def test_it_is_told_where_all_stand_that_are_not_final_oldest_first(
+    storage: Storage,
+) -> None:
+    commands = [a_command_in(state, stored=OutputTotals(2, 3, 4)) for state in State]
+    commands[0].request(Action.CANCEL, at=NOW)
+    await added(storage, *commands, a_command(agent_id=DB))
+    assert await storage.commands.standings(WEB) == [
+        Standing(
+            command.id,
+            command.state,
+            1,
+            Action.CANCEL if command is commands[0] else None,
+            OutputTotals(2, 3, 4),
+        )
+        for command in commands[:4]
+    ]
+    (other,) = await storage.commands.standings(DB)
+    assert (other.offered_epoch, other.stored) == (None, OutputTotals())
+
+
+async def test_where_commands_stand_is_told_without_their_texts(storage: Storage) -> None:
+    await added(storage, *(a_command(text=f"{number}" + "x" * 65_000) for number in range(50)))
+    tracemalloc.start()
+    try:
+        assert len(await storage.commands.standings(WEB)) == 50
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1024 * 1024
 
 
 async def test_unfinished_commands_are_counted_by_agent(storage: Storage) -> None:

@@ -167,7 +167,7 @@ class ProtocolAgent:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.takes_epochs = True
-        self.refuses_epochs = False
+        self.epoch_answer: object = True
         self.seen: list[Frame] = []
         self.superseded = asyncio.Event()
         self.closed = asyncio.Event()
@@ -259,14 +259,15 @@ class ProtocolAgent:
 
     # --- what it hears --------------------------------------------------------------------------
 
-    async def _on_registered(self, response: Frame) -> Frame | None:
+    async def _on_registered(self, response: Frame) -> object:
         if not self.takes_epochs:
             await self.closed.wait()
             return None
-        self.epoch = response["epoch"]
+        if self.epoch_answer in (True, {"ok": True}):
+            self.epoch = response["epoch"]
         self._responses.append(response)
         await self._tell()
-        return {"ok": False} if self.refuses_epochs else None
+        return self.epoch_answer
 
     async def _on_order(self, envelope: Frame) -> Frame:
         assert set(envelope) == {"order", "signature", "key_id"}, envelope

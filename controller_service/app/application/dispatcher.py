@@ -26,6 +26,8 @@ WINDOW: Final = 64
 LOOK_AGAIN_S: Final = 30.0
 #: Accepted orders that wait in memory for their session; beyond it they are read from the store.
 HANDED_MAX: Final = 256
+#: The same, bytes of all of them: an order with a large `stdin` has 384 KiB.
+HANDED_MAX_BYTES: Final = 4 * 1024 * 1024
 #: An acknowledgement is stored this late, and not at all where the command has moved on by then:
 #: a short command is then one transaction from its order to its end, and a longer one reports
 #: that it runs. Only what waits in its agent stays `queued` for this long.
@@ -203,7 +205,8 @@ class _Serving:
 
     def hand_over(self, run: QueuedRun) -> None:
         """Take an order that was just accepted; with too many of them the store is read instead."""
-        if len(self._handed) >= HANDED_MAX:
+        held = sum(len(waiting.sealed.order) for waiting in self._handed)
+        if len(self._handed) >= HANDED_MAX or held + len(run.sealed.order) > HANDED_MAX_BYTES:
             self._must_read = True
         else:
             self._handed.append(run)
@@ -230,10 +233,11 @@ class _Serving:
     async def _send_runs(self) -> None:
         while (room := WINDOW - len(self._runs)) and not self._put_off.is_waiting:
             if self._must_read:
+                self._must_read = False  # whatever asks for it from here on may not be read yet
                 runs = await self._dispatcher.queued(self._session, self._last, room)
                 if self._put_off.is_waiting:
                     return  # one was put off meanwhile: what was read comes after it
-                self._must_read = len(runs) == room
+                self._must_read = self._must_read or len(runs) == room
             elif self._handed:
                 runs = [self._handed.popleft()]
             else:

@@ -152,6 +152,15 @@ class TooManyCommands(Throttled):
     code = "too_many_commands"
 
 
+def queue_is_full(agent_id: str, waiting: int) -> TooManyCommands:
+    """The refusal of one more command for an agent for which `waiting` are queued."""
+    return TooManyCommands(
+        f"{waiting} commands wait for agent {agent_id} already: cancel some, or wait until it has "
+        "taken them",
+        retry_after_s=60,
+    )
+
+
 class OutputDamaged(Unavailable):
     """Output that was stored is not there any more."""
 

@@ -209,24 +209,26 @@ async def test_an_agent_gets_orders_only_after_it_took_its_epoch(
     assert (await agent.next_order())["command_id"] == command_id
 
 
-async def test_an_epoch_that_the_agent_could_not_write_down_is_not_served(
-    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent
+@pytest.mark.parametrize(
+    "answer",
+    [False, None, "yes", {}, {"ok": 1}, {"ok": False, "error": {"code": "x", "message": "full"}}],
+    ids=repr,
+)
+async def test_an_agent_that_does_not_take_its_epoch_gets_nothing_and_loses_nothing(
+    controller: Running, admin: httpx2.AsyncClient, agent: ProtocolAgent, answer: object
 ) -> None:
     await leave(controller, agent)
-    command_id = await submit(admin, queue=True)
-    full = of(controller)
-    full.refuses_epochs = True
-    await full.connect()
-    await full.register()
+    waiting = await submit(admin, queue=True)
+    agent.epoch_answer = answer
+    await agent.connect()
+    await agent.register()
     async with asyncio.timeout(20):
-        await full.closed.wait()
-    assert full.seen == []
-    await full.disconnect()
-    full.refuses_epochs = False
-    await full.connect()
-    await full.register(last_epoch=agent.epoch)
-    assert (await full.next_order())["command_id"] == command_id
-    await full.disconnect()
+        await agent.closed.wait()
+    assert agent.seen == []
+    agent.epoch_answer = {"ok": True}
+    await agent.connect()
+    await agent.register()  # its last epoch is the one before
+    assert (await agent.next_order())["command_id"] == waiting
 
 
 async def test_an_agent_with_an_older_data_folder_is_told_to_drop_what_it_holds(
@@ -289,7 +291,7 @@ async def old_session(controller: Running) -> AsyncIterator[OldSession]:
     async with asyncio.timeout(20):
         while "registration_response" not in ((packet := await packets.get()).data or ()):
             pass
-    await engine.send(MsgPackPacket(3, data=[], id=packet.id, namespace="/").encode())
+    await engine.send(MsgPackPacket(3, data=[True], id=packet.id, namespace="/").encode())
     yield OldSession(engine)
     await engine.disconnect()
 
@@ -589,6 +591,7 @@ async def test_an_agent_that_lost_its_memory_loses_what_it_had_been_given(
     for command_id in (run.command_id, offered):
         command = await reaches(admin, command_id, "lost")
         assert command["error"]["code"] == "agent_state_lost"
+        assert command["output_complete"] is (command_id == offered)  # that one never began
     assert (await agent.next_order())["command_id"] == waiting
     answer = await admin.get(f"/commands/{run.command_id}/output/stdout")
     assert answer.content == b"kept"

@@ -15,7 +15,8 @@ from app.domain.ids import AgentId, CommandId, ControlId, TokenId, UserName
 from app.domain.models.agent import Agent, Session
 from app.domain.models.command import Command
 from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
-from app.domain.models.states import State
+from app.domain.models.output import OutputTotals
+from app.domain.models.states import Action, State
 from app.domain.models.user import NamedToken, User
 
 
@@ -49,16 +50,33 @@ class Removal:
     is_all: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an unfinished command stands, without its text: of those there may be very many."""
+
+    id: CommandId
+    state: State
+    offered_epoch: int | None
+    requested_action: Action | None
+    stored: OutputTotals
+
+
 class CommandRepository(Protocol):
     """Commands, their orders and, as they grow, their output."""
 
     async def add(
-        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+        self,
+        command: Command,
+        sealed: SealedOrder,
+        key: IdempotencyKey | None = None,
+        *,
+        waiting_max: int | None = None,
     ) -> CommandId:
         """Store a new command with its order, and return its id.
 
         When `key` was used before, nothing is stored: the id of the first command comes back, or
-        IdempotencyConflict is raised where the fingerprint differs.
+        IdempotencyConflict is raised where the fingerprint differs. Otherwise raises
+        TooManyCommands, and stores nothing, where `waiting_max` of its agent's are queued already.
         """
         ...
 
@@ -99,8 +117,12 @@ class CommandRepository(Protocol):
         """At most `limit` commands, newest first, all older than `before`."""
         ...
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, of one agent or of all, oldest first."""
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands, also of those being removed; None where there is none."""
+        ...
+
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every command of the agent stands that is not final, oldest first."""
         ...
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:

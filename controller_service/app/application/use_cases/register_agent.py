@@ -8,7 +8,7 @@ from app.application.dispatcher import agent_state_lost
 from app.application.event_bus import EventBus
 from app.application.full_disk import once_there_is_room
 from app.application.ports.clock import Clock
-from app.application.ports.repositories import AgentRepository, CommandRepository
+from app.application.ports.repositories import AgentRepository, CommandRepository, Standing
 from app.domain.ids import AgentId, CommandId, SessionId
 from app.domain.models.agent import Agent, AgentFacts, Session, believed_epoch
 from app.domain.models.command import Command
@@ -84,7 +84,7 @@ class RegisterAgent:
     async def __call__(self, wanted: Registration) -> Registered:
         """Store the new epoch, settle what was lost, and say from where to go on."""
         session, is_older_copy = await self._open(wanted)
-        unfinished = {c.id: c for c in await self.commands.unfinished(wanted.agent_id)}
+        unfinished = {c.id: c for c in await self.commands.standings(wanted.agent_id)}
         # What an older copy knows and holds is worth nothing: as if it were wiped.
         held = frozenset[CommandId]() if is_older_copy else wanted.held
         last_epoch = 0 if is_older_copy else believed_epoch(wanted.last_epoch)
@@ -112,7 +112,7 @@ class RegisterAgent:
         self.bus.publish(agent.pull_events())
         return opened[-1]
 
-    async def _settle(self, command: Command, *, is_held: bool, last_epoch: int) -> None:
+    async def _settle(self, command: Standing, *, is_held: bool, last_epoch: int) -> None:
         """Say of one command what follows from the agent's holding it or not."""
         now = self.clock.now()
         if is_held:
@@ -131,7 +131,7 @@ class RegisterAgent:
         self.bus.publish(changed.pull_events())
 
 
-def _is_lost(command: Command, last_epoch: int) -> bool:
+def _is_lost(command: Standing, last_epoch: int) -> bool:
     """Whether an agent that does not hold `command` may nevertheless have run it.
 
     One that is still queued can safely be offered again to an agent whose journal reaches back
@@ -142,7 +142,7 @@ def _is_lost(command: Command, last_epoch: int) -> bool:
     return command.state is not State.QUEUED or command.offered_epoch > last_epoch
 
 
-def _resume(command_id: CommandId, command: Command | None) -> Resume:
+def _resume(command_id: CommandId, command: Standing | None) -> Resume:
     if command is None:
         return Resume(command_id, OutputTotals(), is_dropped=True)
     return Resume(command_id, command.stored, is_dropped=False)

@@ -18,7 +18,6 @@ from app.application.ports.repositories import (
 )
 from app.application.ports.security import OrderSealer
 from app.application.ports.storage_room import StorageRoom
-from app.domain.errors import TooManyCommands
 from app.domain.ids import AgentId, CommandId
 from app.domain.models.agent import Agent
 from app.domain.models.command import Command
@@ -28,7 +27,7 @@ from app.domain.models.user import Principal
 
 EXPIRES_DEFAULT_S: Final = 60.0
 EXPIRES_QUEUED_DEFAULT_S: Final = 24 * 3600.0
-#: Commands that may wait for one agent that is away.
+#: Commands that may be queued for one agent: it is away, takes no more, or its link is dead.
 WAITING_MAX: Final = 10_000
 
 
@@ -85,8 +84,6 @@ class SubmitCommand:
             return first
         if not wanted.may_wait:
             agent.require_online()
-        elif not agent.is_online:
-            await self._require_turn(agent)
         require_room(self.room)
         # What is stored is announced, also when the requester goes away in between.
         return await asyncio.shield(self._accept(wanted, agent))
@@ -108,20 +105,12 @@ class SubmitCommand:
         key = self._key(wanted)
         return None if key is None else await self.commands.first_of(key, self.clock.now())
 
-    async def _require_turn(self, agent: Agent) -> None:
-        """Raise TooManyCommands for an agent that is away and has WAITING_MAX commands."""
-        waiting = (await self.commands.count_unfinished()).get(agent.id, 0)
-        if waiting >= WAITING_MAX:
-            raise TooManyCommands(
-                f"{waiting} commands wait for agent {agent.id} already: cancel some, or wait until "
-                "it is back",
-                retry_after_s=60,
-            )
-
     async def _accept(self, wanted: Submission, agent: Agent) -> CommandId:
         command, order = self._command(wanted, agent)
         sealed = self.sealer.seal_run(order)
-        stored = await self.commands.add(command, sealed, self._key(wanted))
+        stored = await self.commands.add(
+            command, sealed, self._key(wanted), waiting_max=WAITING_MAX
+        )
         if stored == command.id:
             command.announce(sealed)
             self.bus.publish(command.pull_events())

@@ -165,6 +165,19 @@ class Command:
         """Whether more was written than is stored."""
         return any(self.bytes_written(stream) > self.stored.bytes_of(stream) for stream in Stream)
 
+    @property
+    def is_output_complete(self) -> bool:
+        """Whether no part of its output is known, or has to be feared, to be gone.
+
+        Of one that began and was lost nobody knows how much there was, unless its outcome said so.
+        """
+        if self.missing:
+            return False
+        has_begun = self.started_at is not None or self.stored.next_seq > 0
+        if self.state is not State.LOST or not has_begun:
+            return True
+        return self.stdout_written is not None and not self.is_truncated
+
     def bytes_written(self, stream: Stream) -> int:
         """Bytes that its process wrote to `stream`; until it has ended, those stored so far."""
         written = self.stdout_written if stream is Stream.STDOUT else self.stderr_written
@@ -269,14 +282,14 @@ class Command:
             self.begin(outcome.beginning, at=at)
         else:
             self.acknowledge(at=min(at, outcome.finished_at))
+        self.stdout_written, self.stderr_written = outcome.stdout_written, outcome.stderr_written
+        self.missing = tuple(outcome.missing)
         if outcome.state not in NEXT[self.state] & FINAL or not outcome.is_consistent:
             self.lose(_impossible(outcome.state, self.state), at=at)
             return Settlement.TAKEN
         self.move(outcome.state, at=outcome.finished_at)
         self.exit_code, self.signal = outcome.exit_code, outcome.signal
         self.failure, self.stop_failure = outcome.failure, outcome.stop_failure
-        self.stdout_written, self.stderr_written = outcome.stdout_written, outcome.stderr_written
-        self.missing = tuple(outcome.missing)
         return Settlement.TAKEN
 
     def request(self, action: Action, *, at: datetime) -> bool:

@@ -17,6 +17,7 @@ from app.application.ports.repositories import (
     CommandRepository,
     IdempotencyKey,
     Removal,
+    Standing,
     UserRepository,
 )
 from app.domain.ids import AgentId, CommandId, ControlId, TokenId, UserName
@@ -164,10 +165,15 @@ class CachingCommandRepository:
         self._changes = 0
 
     async def add(
-        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+        self,
+        command: Command,
+        sealed: SealedOrder,
+        key: IdempotencyKey | None = None,
+        *,
+        waiting_max: int | None = None,
     ) -> CommandId:
         """Store a new command with its order, or find the first of its key."""
-        stored = await self._commands.add(command, sealed, key)
+        stored = await self._commands.add(command, sealed, key, waiting_max=waiting_max)
         if stored == command.id:
             self._known[stored] = command.snapshot()
         return stored
@@ -217,9 +223,13 @@ class CachingCommandRepository:
         """At most `limit` commands, newest first."""
         return await self._commands.page(wanted, before=before, limit=limit)
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, oldest first."""
-        return await self._commands.unfinished(agent_id)
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands."""
+        return await self._commands.largest_id()
+
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every unfinished command of the agent stands, oldest first."""
+        return await self._commands.standings(agent_id)
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
         """Queued commands that were never offered and whose time has passed."""

@@ -6,8 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal
-from app.domain.errors import CommandNotFound, IdempotencyConflict, StaleSession
+from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal, Standing
+from app.domain.errors import (
+    CommandNotFound,
+    IdempotencyConflict,
+    StaleSession,
+    queue_is_full,
+)
 from app.domain.ids import AgentId, CommandId, ControlId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
@@ -41,7 +46,12 @@ class InMemoryCommandRepository:
         self._keys: dict[tuple[str, str], _Used] = {}
 
     async def add(
-        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+        self,
+        command: Command,
+        sealed: SealedOrder,
+        key: IdempotencyKey | None = None,
+        *,
+        waiting_max: int | None = None,
     ) -> CommandId:
         """Store a new command with its order, or find the first of its key."""
         if key is not None:
@@ -49,6 +59,8 @@ class InMemoryCommandRepository:
             first = self._used(key, command.created_at)
             if first is not None:
                 return first
+        self._require_turn(command.agent_id, waiting_max)
+        if key is not None:
             used = _Used(key.fingerprint, command.id, command.created_at)
             self._keys[key.requester, key.key] = used
         self._save(command)
@@ -98,9 +110,16 @@ class InMemoryCommandRepository:
         found = [command for command in newest_first if _is_wanted(command, wanted)]
         return deepcopy(found[:limit])
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, oldest first."""
-        return deepcopy(self._unfinished(agent_id))
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands."""
+        return max(self._commands, default=None)
+
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every unfinished command of the agent stands, oldest first."""
+        return [
+            Standing(c.id, c.state, c.offered_epoch, c.requested_action, c.stored)
+            for c in self._unfinished(agent_id)
+        ]
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
         """Queued commands that were never offered and whose time has passed, oldest first."""
@@ -196,6 +215,11 @@ class InMemoryCommandRepository:
             for _, command in sorted(self._commands.items())
             if not command.is_final and agent_id in (None, command.agent_id)
         ]
+
+    def _require_turn(self, agent_id: AgentId, waiting_max: int | None) -> None:
+        waiting = [c for c in self._unfinished(agent_id) if c.state is State.QUEUED]
+        if waiting_max is not None and len(waiting) >= waiting_max:
+            raise queue_is_full(agent_id, waiting_max)
 
     def _require_newest(self, session: Session, command: Command) -> None:
         if command.agent_id != session.agent_id:

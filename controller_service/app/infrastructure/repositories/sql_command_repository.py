@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import (
     Connection,
     Insert,
+    Integer,
     Select,
     Update,
     bindparam,
@@ -18,13 +19,19 @@ from sqlalchemy import (
     update,
 )
 
-from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal
-from app.domain.errors import CommandNotFound, IdempotencyConflict, StaleSession
+from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal, Standing
+from app.domain.errors import (
+    CommandNotFound,
+    IdempotencyConflict,
+    StaleSession,
+    queue_is_full,
+)
 from app.domain.ids import AgentId, CommandId, ControlId
 from app.domain.models.agent import Session
 from app.domain.models.command import Command
 from app.domain.models.order import PendingControl, QueuedRun, SealedOrder
-from app.domain.models.states import NEXT, State
+from app.domain.models.output import OutputTotals
+from app.domain.models.states import NEXT, Action, State
 from app.infrastructure.database.ports import Database
 from app.infrastructure.database.tables import (
     AGENTS,
@@ -34,6 +41,7 @@ from app.infrastructure.database.tables import (
     IDEMPOTENCY_KEYS,
     LINE_MARKS,
     RUN_ORDERS,
+    UNFINISHED_SQL,
 )
 from app.infrastructure.repositories.rows import (
     CHANGING_COLUMNS,
@@ -66,6 +74,14 @@ _BY_ID_WITH_EPOCH: Final[Select[Any]] = (
     .join(AGENTS, AGENTS.c.id == COMMANDS.c.agent_id, isouter=True)
     .where(COMMANDS.c.id == bindparam("wanted"), COMMANDS.c.is_removed.is_(False))
 )
+# Steps over entries of one index: 10,000 of them cost about a millisecond.
+_NTH_QUEUED: Final[Select[Any]] = (
+    select(COMMANDS.c.id)
+    .where(COMMANDS.c.agent_id == bindparam("agent"), COMMANDS.c.state == State.QUEUED.value)
+    .where(UNFINISHED_SQL)
+    .limit(1)
+    .offset(bindparam("before", type_=Integer))
+)
 _ADD: Final[Insert] = insert(COMMANDS)
 _ADD_ORDER: Final[Insert] = insert(RUN_ORDERS)
 _ADD_CHUNK: Final[Insert] = insert(CHUNKS)
@@ -79,7 +95,12 @@ class SqlCommandRepository:
         self._digests = SqlDigests()
 
     async def add(
-        self, command: Command, sealed: SealedOrder, key: IdempotencyKey | None = None
+        self,
+        command: Command,
+        sealed: SealedOrder,
+        key: IdempotencyKey | None = None,
+        *,
+        waiting_max: int | None = None,
     ) -> CommandId:
         """Store a new command with its order, or find the first of its key."""
 
@@ -90,6 +111,8 @@ class SqlCommandRepository:
                 if first is not None:
                     return first
                 _use(connection, key, command)
+            if waiting_max is not None:
+                _require_turn(connection, command.agent_id, waiting_max)
             connection.execute(_ADD, command_values(command))
             connection.execute(
                 _ADD_ORDER,
@@ -178,12 +201,38 @@ class SqlCommandRepository:
             query = query.where(COMMANDS.c.requester == wanted.requester)
         return await self._all(query)
 
-    async def unfinished(self, agent_id: AgentId | None = None) -> list[Command]:
-        """Every command that is not final, oldest first."""
-        query = select(COMMANDS).where(_UNFINISHED).order_by(COMMANDS.c.id)
-        if agent_id is not None:
-            query = query.where(COMMANDS.c.agent_id == agent_id)
-        return await self._all(query)
+    async def largest_id(self) -> CommandId | None:
+        """The largest id of all commands."""
+        query = select(func.max(COMMANDS.c.id))
+        found = await self._database.read(lambda connection: connection.execute(query).scalar())
+        return None if found is None else CommandId(found)
+
+    async def standings(self, agent_id: AgentId) -> list[Standing]:
+        """Where every unfinished command of the agent stands, oldest first."""
+        query = (
+            select(
+                COMMANDS.c.id,
+                COMMANDS.c.state,
+                COMMANDS.c.offered_epoch,
+                COMMANDS.c.requested_action,
+                COMMANDS.c.next_seq,
+                COMMANDS.c.stdout_bytes,
+                COMMANDS.c.stderr_bytes,
+            )
+            .where(_UNFINISHED, COMMANDS.c.agent_id == agent_id)
+            .order_by(COMMANDS.c.id)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return [
+            Standing(
+                CommandId(row.id),
+                State(row.state),
+                row.offered_epoch,
+                None if row.requested_action is None else Action(row.requested_action),
+                OutputTotals(row.next_seq, row.stdout_bytes, row.stderr_bytes),
+            )
+            for row in rows
+        ]
 
     async def overdue(self, now: datetime, *, limit: int) -> list[CommandId]:
         """Queued commands that were never offered and whose time has passed, oldest first."""
@@ -273,6 +322,13 @@ def _load(connection: Connection, command_id: CommandId) -> Command:
     if row is None:
         raise CommandNotFound(f"there is no command {command_id}")
     return command_of(row)
+
+
+def _require_turn(connection: Connection, agent_id: AgentId, waiting_max: int) -> None:
+    """Raise TooManyCommands where `waiting_max` of the agent's are queued."""
+    wanted = {"agent": agent_id, "before": waiting_max - 1}
+    if connection.execute(_NTH_QUEUED, wanted).first() is not None:
+        raise queue_is_full(agent_id, waiting_max)
 
 
 def _save(connection: Connection, command: Command) -> None:

@@ -290,8 +290,11 @@ class AgentNamespace:
                 timeout=REGISTRATION_TIMEOUT_S,
             )
             honour_cancellation()
-            if isinstance(answer, dict) and answer.get("ok") is False:
-                raise AcknowledgementTimeout  # it is not on its disk: as if it had said nothing
+            if not _is_acknowledgement(answer):
+                # What was offered in a session that the agent forgets would be lost in its next.
+                log.warning("an agent refused its epoch", agent_id=session.agent_id)
+                await self._server.disconnect(sid, namespace=NAMESPACE)
+                return
             await self._use_cases.confirm_epoch(session)
             log.info("an agent registered", agent_id=session.agent_id, epoch=session.epoch)
             async with asyncio.TaskGroup() as tasks:
@@ -449,6 +452,11 @@ def _turn(connection: _Connection) -> Iterator[None]:
         yield
     finally:
         connection.calls -= 1
+
+
+def _is_acknowledgement(answer: object) -> bool:
+    """Whether the agent says that its epoch is on its disk."""
+    return answer is True or (isinstance(answer, dict) and answer.get("ok") is True)
 
 
 def _registered(connection: _Connection) -> Session:

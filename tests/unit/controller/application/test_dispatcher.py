@@ -216,10 +216,12 @@ class SlowStore(InMemoryCommandRepository):
         super().__init__(*arguments)
         self.may_read = asyncio.Event()
         self.may_read.set()
+        self.reads = 0
 
     async def queued_runs(self, *arguments: Any, **options: Any) -> list[QueuedRun]:
         runs = await super().queued_runs(*arguments, **options)
         await self.may_read.wait()
+        self.reads += 1
         return runs
 
 
@@ -351,6 +353,48 @@ async def test_no_more_than_a_window_is_under_way(
             sent[answered].acknowledge()
             await until(controller, command_id, State.DISPATCHED)
     assert [command_of(one) for one in sent] == ids
+
+
+@pytest.mark.parametrize("bound", [{"HANDED_MAX": 2}, {"HANDED_MAX_BYTES": 2500}], ids=str)
+async def test_what_is_handed_over_beyond_a_bound_is_read_and_nothing_passes_it(
+    monkeypatch: pytest.MonkeyPatch, bound: dict[str, int]
+) -> None:
+    """Also where that happens while the store is being read: what was read does not have it."""
+    for name, value in bound.items():
+        monkeypatch.setattr(dispatcher, name, value)
+    controller = InMemoryController(SlowStore)
+    store, sent = controller.commands, controller.channel.sent
+    assert isinstance(store, SlowStore)
+    session = await controller.register()
+    store.may_read.clear()
+    async with served(controller, session):
+        await settled(lambda: controller.handover.served_epoch(WEB) is not None)
+        ids = [await controller.submit("#" * 800) for _ in range(3)]  # the third is too much
+        store.may_read.set()
+        await settled(partial(reached, sent, 3))
+        ids.append(await controller.submit())
+        await settled(partial(reached, sent, 4))
+    assert [command_of(one) for one in sent] == ids
+    assert store.reads > 1
+
+
+async def test_a_large_order_is_not_kept_in_memory_until_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatcher, "HANDED_MAX_BYTES", 2500)
+    controller = InMemoryController(SlowStore)
+    store, sent = controller.commands, controller.channel.sent
+    assert isinstance(store, SlowStore)
+    session = await controller.register()
+    async with served(controller, session):
+        await settled(lambda: store.reads == 1)
+        first = await controller.submit("#" * 800)
+        await settled(partial(reached, sent, 1))
+        assert store.reads == 1
+        large = await controller.submit("#" * 3000)
+        await settled(partial(reached, sent, 2))
+        assert store.reads == 2
+    assert [command_of(one) for one in sent] == [first, large]
 
 
 def reached(sent: list[Sent], count: int) -> bool:

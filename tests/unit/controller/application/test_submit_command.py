@@ -21,8 +21,11 @@ from ogent.protocol.codec import unpack
 from ogent.protocol.messages import RunOrder
 from tests.builders import (
     ALICE,
+    DB,
     NOW,
     WEB,
+    a_command,
+    a_command_in,
     a_principal,
     an_agent,
     an_online_agent,
@@ -127,7 +130,7 @@ async def test_a_repeat_gets_the_first_command_and_announces_nothing(
     controller.events.clear()
     assert await controller.submit("ls", idempotency_key="once") == first
     assert controller.events == []
-    assert len(await controller.commands.unfinished()) == 1
+    assert len(await controller.commands.standings(WEB)) == 1
 
 
 async def test_a_used_key_with_another_request_is_a_conflict(
@@ -146,17 +149,29 @@ async def test_two_users_may_use_the_same_key(controller: InMemoryController) ->
     assert await controller.submit(principal=bob, idempotency_key="once") != first
 
 
-async def test_an_agent_that_is_away_has_a_bounded_queue(
-    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_online", [False, True])
+async def test_an_agent_has_a_bounded_queue_also_while_it_is_on_line(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch, is_online: bool
 ) -> None:
     monkeypatch.setattr(submit_command, "WAITING_MAX", 2)
-    await controller.keep(an_agent())
-    for _ in range(2):
-        await controller.submit(may_wait=True)
-    with pytest.raises(TooManyCommands):
-        await controller.submit(may_wait=True)
-    await controller.register(WEB)
-    await controller.submit(may_wait=True)
+    await controller.keep(an_online_agent() if is_online else an_agent())
+    await controller.keep(an_agent(id=DB), a_command(agent_id=DB), a_command_in(State.RUNNING))
+    first, _ = [await controller.submit(may_wait=True) for _ in range(2)]
+    controller.events.clear()
+    with pytest.raises(TooManyCommands, match="2 commands wait for agent web-1"):
+        await controller.submit(may_wait=True, idempotency_key="once")
+    assert controller.events == []
+    await controller.commands.change(first, lambda command: command.acknowledge(at=NOW))
+    await controller.submit(may_wait=True, idempotency_key="once")
+
+
+async def test_a_repeat_needs_no_place_in_the_queue(
+    controller: InMemoryController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_command, "WAITING_MAX", 1)
+    await controller.keep(an_online_agent())
+    first = await controller.submit(idempotency_key="once")
+    assert await controller.submit(idempotency_key="once") == first
 
 
 async def test_a_repeat_is_answered_whatever_would_refuse_it_if_it_were_the_first(
@@ -170,7 +185,7 @@ async def test_a_repeat_is_answered_whatever_would_refuse_it_if_it_were_the_firs
     assert await controller.submit("ls", idempotency_key="once") == first
     monkeypatch.setattr(submit_command, "WAITING_MAX", 0)
     assert await controller.submit("ls", idempotency_key="once", may_wait=True) == first
-    assert len(await controller.commands.unfinished()) == 1
+    assert len(await controller.commands.standings(WEB)) == 1
 
 
 async def test_a_conflict_is_said_whatever_else_would_refuse_it(

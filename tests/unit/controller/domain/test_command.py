@@ -1,6 +1,7 @@
 """A command's life, repeats and late frames included."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -315,6 +316,38 @@ def test_every_unfinished_command_can_be_lost(state: State) -> None:
     command.lose(WHY, at=later(9))
     assert (command.failure == WHY) is (state not in FINAL)
     assert command.state is (State.LOST if state not in FINAL else state)
+
+
+def test_the_output_of_one_that_is_lost_after_its_start_may_have_been_cut() -> None:
+    for command, is_complete in (
+        (a_command_in(State.RUNNING, started_at=later(2)), False),
+        (a_command_in(State.PAUSED, started_at=later(2)), False),
+        (a_command_in(State.DISPATCHED, stored=OutputTotals(1, 2, 0)), False),
+        (a_command_in(State.DISPATCHED), True),
+        (a_command(), True),
+    ):
+        assert command.is_output_complete
+        command.lose(WHY, at=later(9))
+        assert command.is_output_complete is is_complete
+
+
+@pytest.mark.parametrize(
+    ("counted", "is_complete"),
+    [
+        ({}, True),
+        ({"stdout_written": 9}, False),
+        ({"missing": (Missing(Stream.STDOUT, 2, 7),)}, False),
+    ],
+)
+@pytest.mark.parametrize("end", [{"state": State.LOST}, {"state": State.FAILED, "exit_code": 0}])
+def test_a_lost_one_is_complete_if_its_outcome_counts_what_is_stored(
+    end: dict[str, Any], counted: dict[str, Any], is_complete: bool
+) -> None:
+    command, chunks = a_command_in(State.DISPATCHED), chunks_of(b"hi")
+    command.append(chunks[0])
+    outcome = an_outcome_after(chunks, **{"exit_code": None, **end, **counted})
+    assert command.settle(outcome, at=later(9)) is Settlement.TAKEN
+    assert (command.state, command.is_output_complete) == (State.LOST, is_complete)
 
 
 @pytest.mark.parametrize("state", State)

@@ -1,5 +1,6 @@
 """Ids are unique, URL-safe and sorted by the time they were made."""
 
+import itertools
 import re
 import threading
 import time
@@ -47,3 +48,23 @@ def test_ids_stay_sorted_when_the_clock_is_set_back(monkeypatch) -> None:
     assert first < source() < source()
     monkeypatch.setattr("app.domain.ids.time.time_ns", lambda: now + 10**12)
     assert first < source()
+
+
+def test_ids_begin_after_one_that_another_source_made_while_the_clock_was_ahead(
+    monkeypatch,
+) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr("app.domain.ids.time.time_ns", lambda: now + 10**15)
+    stored = IdSource()()
+    monkeypatch.setattr("app.domain.ids.time.time_ns", lambda: now)
+    source = IdSource(after=stored)
+    made = [stored, *(source() for _ in range(1000))]
+    assert made == sorted(set(made))
+    assert all(SHAPE.fullmatch(one) for one in made)
+
+
+def test_ids_made_while_the_clock_stands_cannot_be_guessed(monkeypatch) -> None:
+    monkeypatch.setattr("app.domain.ids.time.time_ns", lambda: 10**18)
+    source = IdSource()
+    made = [source() for _ in range(10)]
+    assert not any(one[:25] == other[:25] for one, other in itertools.pairwise(made))
