@@ -14,7 +14,7 @@ from app.application.ports.wakeups import agent_topic, command_topic
 from app.application.use_cases.control_command import ControlCommand
 from app.application.use_cases.expire_queued import ExpireQueued
 from app.application.use_cases.record_reports import RecordReports
-from app.application.use_cases.register_agent import RegisterAgent
+from app.application.use_cases.register_agent import ConfirmEpoch, RegisterAgent
 from app.application.use_cases.release_agent import DescribeAgent, ReleaseAgent
 from app.application.use_cases.submit_command import Submission, SubmitCommand
 from app.domain import events
@@ -91,6 +91,7 @@ class ControllerProcess:
         self._use_cases: Any = SimpleNamespace(
             authenticate=_Accounts(),
             register_agent=RegisterAgent(agents=agents, commands=commands, bus=bus, clock=clock),
+            confirm_epoch=ConfirmEpoch(agents=agents),
             release_agent=ReleaseAgent(agents=agents, bus=bus, clock=clock),
             describe_agent=DescribeAgent(agents=agents, bus=bus, clock=clock),
             record_reports=RecordReports(commands=commands, bus=bus, clock=clock),
