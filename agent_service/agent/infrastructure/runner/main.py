@@ -34,6 +34,9 @@ def main(data_dir: str) -> int:
         return EXIT_HELD
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     runner = Runner(spool, home, _boot_id())
+    for number in signal.valid_signals() - {signal.SIGPIPE}:
+        if signal.getsignal(number) is signal.SIG_IGN:  # by who started the agent: not for commands
+            signal.signal(number, signal.SIG_DFL)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         # Handled, not ignored: what is ignored here would be ignored by every command.
         signal.signal(number, lambda *_: runner.ask_to_end())
