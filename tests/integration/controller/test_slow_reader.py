@@ -167,7 +167,7 @@ async def test_each_reader_that_stops_costs_at_most_two_mebibytes(
 async def _resident_at_rest() -> int:
     """What is in memory once that has not grown for a while."""
     most, looks = 0, 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while looks < 10:
             gc.collect()
             looks = looks + 1 if (now := _resident()) <= most else 0
