@@ -99,3 +99,13 @@ async def test_a_command_that_goes_on_keeps_the_bound_of_its_order(database_path
         commands = SqlCommandRepository(database)
         assert await commands.get(running.id) == replace(running, max_output_bytes=4711)
         assert await commands.get(ended.id) == ended
+
+
+async def test_what_had_ended_is_kept_by_the_time_that_was_known(database_path: Path) -> None:
+    ended = a_command_in(State.SUCCEEDED)
+    async with open_sqlite_database(database_path) as database:
+        await SqlCommandRepository(database).add(ended, SEALED)
+    downgraded(database_path, "0005")
+    migrate_sqlite(database_path)
+    async with open_sqlite_database(database_path) as database:
+        assert await SqlCommandRepository(database).get(ended.id) == ended

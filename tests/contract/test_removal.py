@@ -1,7 +1,7 @@
 """Every CommandRepository deletes what is old enough, all of it, in bounded batches."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -176,3 +176,19 @@ async def test_the_file_shrinks_when_output_is_removed(database_path: Path) -> N
         assert len(removals) > 6
         assert (await commands.get(kept)).stored.next_seq == 4
     assert database_path.stat().st_size < before + 2 * MIB
+
+
+@pytest.mark.parametrize(
+    "ended_at", [later(-56 * 365 * 86400), later(5), later(7000 * 365 * 86400)]
+)
+async def test_retention_goes_by_the_controllers_time_whatever_an_agent_says(
+    storage: Storage, ended_at: datetime
+) -> None:
+    command = a_command_in(State.RUNNING)
+    await storage.commands.add(command, SEALED)
+    outcome = an_outcome_after([], finished_at=ended_at)
+    heard_at = later(40 * 86400)
+    await storage.commands.change(command.id, lambda c: c.settle(outcome, at=heard_at) and None)
+    assert gone_in(await remove(storage.commands, heard_at)) == []
+    after = heard_at + timedelta(microseconds=1)
+    assert gone_in(await remove(storage.commands, after)) == [command.id]

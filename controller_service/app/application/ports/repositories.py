@@ -148,7 +148,7 @@ class CommandRepository(Protocol):
         ...
 
     async def remove_finished(self, before: datetime, *, max_rows: int, max_bytes: int) -> Removal:
-        """Delete commands that finished before `before`, the oldest first, and all that is theirs.
+        """Delete commands that were settled before `before`, oldest first, and all that is theirs.
 
         A call deletes about `max_rows` commands and chunks and `max_bytes` of output at most, but
         something; it is to be repeated until everything is removed. What it frees goes back to the

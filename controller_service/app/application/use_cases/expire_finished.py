@@ -14,7 +14,11 @@ BATCH_MAX_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpireFinished:
-    """Delete finished commands, with their orders and their output, `kept_for` after their end."""
+    """Delete finished commands, with their orders and their output, once they are kept so long.
+
+    `kept_for` counts from when the controller heard of the end, by its own clock: an agent's may
+    say anything, and one that was away for a month brings what nobody has read yet.
+    """
 
     commands: CommandRepository
     clock: Clock

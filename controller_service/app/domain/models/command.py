@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Final
 
@@ -118,7 +118,8 @@ class Command:
     no agent can know of it. `execution_target` is what will be used, `auto` resolved. `digests`
     cover what is stored while it may change; a copy to look at goes without. `max_output_bytes`
     bounds what is stored of both streams together, as its order says; `overruns` counts the times
-    that its agent sent more.
+    that its agent sent more. `started_at` and `finished_at` are its agent's word as far as that can
+    be; `settled_at` is when it became final here.
     """
 
     id: CommandId
@@ -136,6 +137,7 @@ class Command:
     dispatched_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    settled_at: datetime | None = None
     execution_type: str | None = None
     target: str | None = None
     exit_code: int | None = None
@@ -204,7 +206,7 @@ class Command:
         if state is State.DISPATCHED:
             self.dispatched_at = at
         if state in FINAL:
-            self.finished_at = at
+            self.finished_at = self.settled_at = at
         self._events.append(CommandMoved(self.id, self.agent_id, at, state))
 
     def offer(self, epoch: int) -> None:
@@ -223,10 +225,11 @@ class Command:
 
     def begin(self, beginning: Beginning, *, at: datetime) -> None:
         """A process exists; a repeat, or one that comes after the end, changes nothing."""
-        self.acknowledge(at=min(at, beginning.started_at))
+        started_at = self._believed(beginning.started_at, at)
+        self.acknowledge(at=started_at)
         if self.state is not State.DISPATCHED:
             return
-        self.started_at = beginning.started_at
+        self.started_at = started_at
         self.execution_type = beginning.execution_type
         self.target = beginning.target
         self.move(State.RUNNING, at=at)
@@ -269,8 +272,10 @@ class Command:
     def settle(self, outcome: Outcome, *, at: datetime) -> Settlement:
         """Take the outcome if exactly what it counts is stored, byte for byte; else change nothing.
 
-        A repeat of an outcome that was taken changes nothing and is TAKEN. One that cannot
-        follow the present state tells nothing about how the command ended: it is lost then.
+        A repeat of an outcome that was taken changes nothing and is TAKEN. Where its times cannot
+        be, by a clock that is wrong, it ended when it is heard of, after as long as it says. One
+        that cannot follow the present state tells nothing about how the command ended: it is lost
+        then.
         """
         if self.is_final:
             return Settlement.TAKEN
@@ -278,19 +283,27 @@ class Command:
             return Settlement.INCOMPLETE
         if not outcome.is_of(self.stored, self.digests):
             return Settlement.DIGEST_MISMATCH
+        ended_at = self._believed(outcome.finished_at, at)
         if outcome.beginning is not None:
-            self.begin(outcome.beginning, at=at)
+            lasted = max(outcome.finished_at - outcome.beginning.started_at, timedelta())
+            started_at = ended_at - min(lasted, ended_at - self.created_at)
+            self.begin(replace(outcome.beginning, started_at=started_at), at=at)
         else:
-            self.acknowledge(at=min(at, outcome.finished_at))
+            self.acknowledge(at=ended_at)
         self.stdout_written, self.stderr_written = outcome.stdout_written, outcome.stderr_written
         self.missing = tuple(outcome.missing)
         if outcome.state not in NEXT[self.state] & FINAL or not outcome.is_consistent:
             self.lose(_impossible(outcome.state, self.state), at=at)
             return Settlement.TAKEN
-        self.move(outcome.state, at=outcome.finished_at)
+        self.move(outcome.state, at=max(ended_at, self.started_at or ended_at))
+        self.settled_at = at
         self.exit_code, self.signal = outcome.exit_code, outcome.signal
         self.failure, self.stop_failure = outcome.failure, outcome.stop_failure
         return Settlement.TAKEN
+
+    def _believed(self, said: datetime, at: datetime) -> datetime:
+        """When it happened that is heard of at `at`: a time that cannot be is taken for `at`."""
+        return said if self.created_at <= said <= at else at
 
     def request(self, action: Action, *, at: datetime) -> bool:
         """Ask for `action`; True when its agent has to be told.

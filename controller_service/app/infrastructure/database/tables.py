@@ -62,7 +62,7 @@ AGENTS: Final = Table(
 
 #: States that are not final: the few rows that the controller looks at all the time.
 UNFINISHED_SQL: Final = text("state IN ('queued', 'dispatched', 'running', 'paused')")
-FINISHED_SQL: Final = text("finished_at IS NOT NULL")
+SETTLED_SQL: Final = text("settled_at IS NOT NULL")
 
 #: `is_removed`: its output is being deleted, and nobody finds it any more.
 COMMANDS: Final = Table(
@@ -100,6 +100,7 @@ COMMANDS: Final = Table(
     Column("missing", JSON(none_as_null=True)),
     Column("max_output_bytes", BigInteger, nullable=False, server_default=text("1073741824")),
     Column("overruns", Integer, nullable=False, server_default=text("0")),
+    Column("settled_at", BigInteger),
     Column("is_removed", Boolean, nullable=False, server_default=false()),
     Index("commands_by_agent", "agent_id", "id"),
     Index(
@@ -111,10 +112,10 @@ COMMANDS: Final = Table(
         postgresql_where=UNFINISHED_SQL,
     ),
     Index(
-        "commands_finished",
-        "finished_at",
-        sqlite_where=FINISHED_SQL,
-        postgresql_where=FINISHED_SQL,
+        "commands_settled",
+        "settled_at",
+        sqlite_where=SETTLED_SQL,
+        postgresql_where=SETTLED_SQL,
     ),
 )
 

@@ -167,9 +167,9 @@ class InMemoryCommandRepository:
     async def remove_finished(self, before: datetime, *, max_rows: int, max_bytes: int) -> Removal:
         """Delete finished commands, the oldest first, one at least."""
         found = sorted(
-            (command.finished_at, command.id, command.stored)
+            (command.settled_at, command.id, command.stored)
             for command in self._commands.values()
-            if command.finished_at is not None and command.finished_at < before
+            if command.settled_at is not None and command.settled_at < before
         )
         gone: list[CommandId] = []
         for _, command_id, stored in found:

@@ -47,6 +47,7 @@ CHANGING_COLUMNS: Final = (
     "stderr_written",
     "missing",
     "overruns",
+    "settled_at",
 )
 
 Values = dict[str, Any]
@@ -112,6 +113,7 @@ def command_changes(command: Command) -> Values:
         "stderr_written": command.stderr_written,
         "missing": [asdict(gap) for gap in command.missing] or None,
         "overruns": command.overruns,
+        "settled_at": _micros(command.settled_at),
     }
 
 
@@ -146,6 +148,7 @@ def command_of(row: Row[Any]) -> Command:
         stderr_written=row.stderr_written,
         missing=_missing(row.missing or ()),
         overruns=row.overruns,
+        settled_at=_time(row.settled_at),
     )
 
 

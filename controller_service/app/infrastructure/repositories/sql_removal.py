@@ -10,10 +10,10 @@ from app.domain.ids import CommandId
 from app.infrastructure.database.tables import CHUNKS, COMMANDS
 
 # Built once: SQLAlchemy then finds its compiled form by identity.
-_FINISHED: Final[Select[Any]] = (
+_SETTLED: Final[Select[Any]] = (
     select(COMMANDS.c.id)
-    .where(COMMANDS.c.finished_at.is_not(None), COMMANDS.c.finished_at < bindparam("before"))
-    .order_by(COMMANDS.c.finished_at)
+    .where(COMMANDS.c.settled_at.is_not(None), COMMANDS.c.settled_at < bindparam("before"))
+    .order_by(COMMANDS.c.settled_at)
     .limit(bindparam("count"))
 )
 _CHUNKS_OF: Final[Select[Any]] = (
@@ -30,12 +30,12 @@ _HIDE: Final[Update] = (
 def remove_finished(
     connection: Connection, before: int, *, max_rows: int, max_bytes: int
 ) -> Removal:
-    """Delete commands that finished before `before` (microseconds), as far as the bounds reach.
+    """Delete commands that were settled before `before` (microseconds), as far as the bounds reach.
 
     The chunks of a command go before its row, which takes the rest of it along; a row whose chunks
     do not all go at once is hidden first, so that nobody reads half of an output.
     """
-    found = connection.execute(_FINISHED, {"before": before, "count": max_rows}).scalars().all()
+    found = connection.execute(_SETTLED, {"before": before, "count": max_rows}).scalars().all()
     gone: list[CommandId] = []
     for command_id in found:
         chunks = connection.execute(

@@ -284,6 +284,43 @@ def test_an_impossible_outcome_is_no_knowledge_of_the_end(here: State, outcome) 
     assert command.failure.code == "impossible_result"
 
 
+YEAR_S = 365 * 86400.0
+
+
+@pytest.mark.parametrize("wrong_s", [-56 * YEAR_S, -3600.0, 3600.0, 7000 * YEAR_S])
+@pytest.mark.parametrize("is_heard_at_once", [True, False])
+def test_a_clock_that_is_wrong_says_how_long_it_took_and_not_when(
+    wrong_s: float, is_heard_at_once: bool
+) -> None:
+    command = a_command_in(State.DISPATCHED)
+    beginning = a_beginning(started_at=later(wrong_s + 2))
+    if is_heard_at_once:
+        command.begin(beginning, at=later(4))
+    command.settle(an_outcome(beginning=beginning, finished_at=later(wrong_s + 5)), at=later(7))
+    assert (command.started_at, command.finished_at) == (later(4), later(7))
+    assert (command.settled_at, command.moved_at, command.duration_s) == (later(7), later(7), 3.0)
+
+
+def test_no_duration_is_longer_than_the_command_is_old() -> None:
+    command = a_command_in(State.DISPATCHED)
+    beginning = a_beginning(started_at=later(-2000 * YEAR_S))
+    command.settle(an_outcome(beginning=beginning, finished_at=later(7000 * YEAR_S)), at=later(9))
+    assert (command.started_at, command.finished_at) == (NOW, later(9))
+
+
+def test_it_does_not_end_before_it_was_heard_to_start() -> None:
+    command = a_command_in(State.DISPATCHED)
+    command.begin(a_beginning(started_at=later(3600)), at=later(4))
+    command.settle(an_outcome(finished_at=later(3)), at=later(9))
+    assert (command.started_at, command.finished_at, command.duration_s) == (later(4), later(4), 0)
+
+
+def test_an_end_that_is_heard_of_late_is_settled_when_it_is_heard_of() -> None:
+    command = a_command_in(State.RUNNING)
+    command.settle(an_outcome(), at=later(90 * 86400))
+    assert (command.finished_at, command.settled_at) == (later(5), later(90 * 86400))
+
+
 def test_an_end_before_the_start_lasts_no_time() -> None:
     command = a_command_in(State.DISPATCHED)
     command.settle(an_outcome(beginning=a_beginning(started_at=later(7))), at=later(9))
