@@ -1,9 +1,12 @@
 """Accepting a command: stored, announced and ready to be sent, or nothing at all."""
 
+import asyncio
+
 import pytest
 
 from app.application.ports.repositories import CommandFilter
 from app.application.use_cases import submit_command
+from app.application.use_cases.submit_command import Submission
 from app.domain.errors import (
     AgentNotFound,
     AgentOffline,
@@ -203,3 +206,26 @@ async def test_a_repeat_is_no_way_around_the_rights(controller: InMemoryControll
     await controller.submit("ls", idempotency_key="once")
     with pytest.raises(Denied):
         await controller.submit("ls", principal=a_principal(Role.VIEWER), idempotency_key="once")
+
+
+async def test_whether_it_is_a_repeat_can_be_asked_without_submitting(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_online_agent())
+    wanted = Submission(
+        principal=a_principal(), agent_id=WEB, line=CommandLine("ls"), idempotency_key="once"
+    )
+    assert await controller.submit_command.first_of(wanted) is None
+    assert await controller.commands.unfinished() == []
+    first = await controller.submit_command(wanted)
+    assert await controller.submit_command.first_of(wanted) == first
+
+
+async def test_of_two_of_the_same_at_once_the_second_announces_nothing(
+    controller: InMemoryController,
+) -> None:
+    await controller.keep(an_online_agent())
+    same = [controller.submit("ls", idempotency_key="once") for _ in range(2)]
+    first, second = await asyncio.gather(*same)
+    assert first == second
+    assert [type(event) for event in controller.events] == [CommandQueued]
