@@ -20,6 +20,8 @@ from agent.domain.models.output import (
     Position,
     Stream,
 )
+from agent.infrastructure.runner import recorder
+from agent.infrastructure.storage import file_spool
 from agent.infrastructure.storage.file_spool import OPEN_MAX
 from tests.fakes.agent_ports import C
 from tests.fakes.spool_homes import HOMES, FileHome, SpoolHome
@@ -193,6 +195,14 @@ def files(tmp_path: Path) -> Iterator[FileHome]:
     home.close()
 
 
+def open_names() -> set[str]:
+    """The files of C that this process has open, without what their names begin with."""
+    links = Path("/proc/self/fd").iterdir()
+    targets = [os.readlink(link) for link in links if os.path.lexists(link)]
+    names = [Path(target.removesuffix(" (deleted)")).name for target in targets]
+    return {name.removeprefix(f"{C}.") for name in names if name.startswith(f"{C}.")}
+
+
 def names(home: FileHome) -> list[str]:
     return sorted(path.name.partition(".")[2] for path in home.folder.glob("c.*"))
 
@@ -299,6 +309,25 @@ def test_few_files_are_open_however_many_commands_are_read(files: FileHome) -> N
         assert files.spool.next_chunk(command_id) is not None
     pipes = 4 * 200
     assert len(os.listdir("/proc/self/fd")) - before - pipes <= OPEN_MAX
+
+
+def test_what_was_removed_takes_no_room_by_being_open(files: FileHome) -> None:
+    files.write(some_bytes(3 * DIGEST_BLOCK_BYTES + 1))
+    sent = taken(files.spool)
+    assert open_names() >= {"stdout-00000000", "stdout-00000003"}
+    files.spool.acknowledge(C, sent[-1].after)
+    assert {name for name in open_names() if "stdout" in name} == {"stdout-00000003"}
+
+
+def test_a_part_of_the_index_that_was_read_takes_no_room_by_being_open(
+    files: FileHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_spool, "INDEX_RECORDS", 2)
+    monkeypatch.setattr(recorder, "INDEX_RECORDS", 2)
+    for number in range(5):
+        files.write(b"x", (OUT, ERR)[number % 2])
+    assert len(taken(files.spool)) == 5
+    assert {name for name in open_names() if "index" in name} == {"index-00000002"}
 
 
 def test_too_many_open_files_are_no_damage(files: FileHome) -> None:

@@ -98,8 +98,9 @@ class FileSpool:
         shelf.progress.note_blocks(shelf.transmission)
         stored = [shelf.transmission.place_of(s, position.bytes_of(s)) for s in Stream]
         needed = [shelf.progress.needed_from(shelf.transmission, s) for s in Stream]
-        unneeded = [min(pair) for pair in zip(stored, needed, strict=True)]
-        self._owner.release(command_id, Counts(*stored), Counts(*unneeded))
+        unneeded = Counts(*(min(pair) for pair in zip(stored, needed, strict=True)))
+        shelf.recording.let_go(unneeded)
+        self._owner.release(command_id, Counts(*stored), unneeded)
 
     def finish(self, command_id: CommandId, written: Written) -> None:
         """The command's processes write no more."""
@@ -274,6 +275,11 @@ class FileRecording:
             self._cursor[_STREAMS.index(found.stream)] = found.offset + length
         return found
 
+    def let_go(self, before: Counts) -> None:
+        """Close what ends before there: a file that is open takes its room after its removal."""
+        for name, place in zip(STREAMS, (before.stdout, before.stderr), strict=True):
+            self._files.close(f"{self._stem}.{name}-", below=place // SEGMENT_BYTES)
+
     def close(self) -> None:
         """Close the files."""
         self._files.close(f"{self._stem}.")
@@ -334,6 +340,9 @@ class FileRecording:
             log.error("command %s: a record of its output's index is damaged", self._command_id)
         self._place += 1
         self._seen = _Seen()
+        part, number = divmod(self._place, INDEX_RECORDS)
+        if not number:  # the part before may be removed while this one is read
+            self._files.close(f"{self._stem}.index-", below=part)
 
     def _record(self, place: int) -> tuple[int, int, int, int, int] | bytes | None:
         """A record's facts; None where there is none, b"" for a damaged one."""
@@ -402,10 +411,11 @@ class OpenFiles:
         self._open[path.name] = found
         return found
 
-    def close(self, prefix: str = "") -> None:
-        """Close those whose names begin so."""
+    def close(self, prefix: str = "", *, below: int | None = None) -> None:
+        """Close those whose names begin so; of numbered ones those whose number is `below`."""
         for name in [name for name in self._open if name.startswith(prefix)]:
-            os.close(self._open.pop(name))
+            if below is None or int(name.removeprefix(prefix)) < below:
+                os.close(self._open.pop(name))
 
 
 class _Seen:
