@@ -75,7 +75,7 @@ def deviating(seen: list[Seen]) -> list[str]:
     ]
 
 
-@trials(3)
+@trials(2)
 @pytest.mark.parametrize("damage", [cut, flip])
 async def test_a_damaged_spool_costs_at_most_the_output_of_its_command(
     system: System, checker: Checker, random: Random, gate: Gate, damage: Harm, trial: int
@@ -90,7 +90,7 @@ async def test_a_damaged_spool_costs_at_most_the_output_of_its_command(
     assert deviating(seen) == [] or "damaged" in system.agent.service.log
 
 
-@trials(3)
+@trials(2)
 @pytest.mark.parametrize("damage", [cut, flip])
 async def test_a_damaged_journal_starts_nothing_twice(
     system: System, checker: Checker, random: Random, gate: Gate, damage: Harm, trial: int

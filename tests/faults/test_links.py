@@ -21,7 +21,7 @@ async def some_short_ones(checker: Checker, random: Random, count: int = 3) -> N
         await checker.run(short(checker.system.key(), random))
 
 
-@trials(3)
+@trials(2)
 async def test_resets_in_the_middle_of_streams_cost_no_byte(
     system: System, checker: Checker, random: Random, trial: int
 ) -> None:
@@ -81,7 +81,7 @@ async def test_links_that_are_away_for_30_s_or_half_open_cost_no_byte(
             tasks.create_task(long_fault(system, random, name), name=name)
 
 
-@trials(2)
+@trials(1)
 async def test_a_link_that_stands_still_for_seconds_costs_no_byte(
     system: System, checker: Checker, random: Random, trial: int
 ) -> None:
@@ -95,7 +95,7 @@ async def test_a_link_that_stands_still_for_seconds_costs_no_byte(
     await checker.check()
 
 
-@trials(2)
+@trials(1)
 async def test_writes_that_arrive_in_parts_and_late_cost_no_byte(
     system: System, checker: Checker, random: Random, trial: int
 ) -> None:

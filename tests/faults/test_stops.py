@@ -22,7 +22,7 @@ async def grown(system: System, command_id: str, plan: Plan) -> None:
     system.history.note(f"the tree of {plan.key} is there")
 
 
-@trials(2)
+@trials(1)
 async def test_a_deaf_tree_with_orphans_of_no_environment_is_gone_after_a_cancel(
     system: System, checker: Checker, trial: int
 ) -> None:
