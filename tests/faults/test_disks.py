@@ -22,7 +22,6 @@ MIB = 1024 * 1024
 LOUD = "seq 3000000; (exit 4)"
 
 #: How an order may end for want of room: it says so, and nothing ran.
-NOT_STARTED = frozenset({State.FAILED, State.REJECTED})
 
 
 @pytest.fixture
@@ -60,11 +59,12 @@ async def test_a_full_disk_of_the_agent_costs_no_command(
         await some_moment(random, 0.5)
         disk.fill()
         system.history.note("the agent's disk is full")
-        late = [await checker.run(quick(system.key())) for _ in range(3)]
+        for _ in range(3):
+            await checker.run(quick(system.key()))
         await some_moment(random, 3)
         disk.make_room()
         system.history.note("there is room")
-        await checker.check(NOT_STARTED, only=late)  # for want of room, and said so
+        await checker.check()
 
 
 async def test_an_agent_that_is_killed_on_a_full_disk_costs_no_command(
@@ -77,11 +77,11 @@ async def test_an_agent_that_is_killed_on_a_full_disk_costs_no_command(
         disk.fill()
         gate.open("go")
         await system.kill_agent()
-        late = await checker.run(quick(system.key()))
+        await checker.run(quick(system.key()))
         await some_moment(random, 3)
         disk.make_room()
         system.history.note("there is room")
-        await checker.check(NOT_STARTED, only={late})  # for want of room, and said so
+        await checker.check()
 
 
 async def test_a_full_disk_of_the_controller_costs_no_byte(
