@@ -216,7 +216,7 @@ async def test_whether_it_is_a_repeat_can_be_asked_without_submitting(
         principal=a_principal(), agent_id=WEB, line=CommandLine("ls"), idempotency_key="once"
     )
     assert await controller.submit_command.first_of(wanted) is None
-    assert controller.events == []
+    assert (await controller.commands.standings(WEB), controller.events) == ([], [])
     first = await controller.submit_command(wanted)
     assert await controller.submit_command.first_of(wanted) == first
 
