@@ -13,6 +13,7 @@ from app.domain.models.output import Chunk, OutputTotals, Stream
 from app.domain.models.selector import Selector
 from app.domain.models.states import Action, State
 from app.domain.models.user import NamedToken, Principal, Role, User
+from app.infrastructure.security.unsigned_sealer import UnsignedSealer
 
 NOW = datetime(2026, 11, 21, 5, 44, 0, 123456, tzinfo=UTC)
 WEB = AgentId("web-1")
@@ -209,10 +210,12 @@ def a_control_order(**overrides: Any) -> ControlOrder:
 
 
 def a_control(command: Command, **overrides: Any) -> PendingControl:
+    order = a_control_order(command_id=command.id, agent_id=command.agent_id)
     values: dict[str, Any] = {
-        "control_id": ControlId(new_id()),
+        "control_id": order.control_id,
         "command_id": command.id,
+        "action": order.action,
         "state": command.state,
-        "sealed": SEALED,
+        "sealed": UnsignedSealer().seal_control(order),
     }
     return PendingControl(**{**values, **overrides})

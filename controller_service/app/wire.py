@@ -21,10 +21,10 @@ from app.domain.models.command import Beginning, Command, Failure, Outcome, Stop
 from app.domain.models.command_line import CommandLine
 from app.domain.models.order import ControlOrder, RunOrder, SealedOrder
 from app.domain.models.output import Chunk, Missing, OutputTotals, Stream
-from app.domain.models.states import State
+from app.domain.models.states import Action, State
 from app.domain.models.user import NamedToken, Principal, User
 from ogent.protocol import messages, resources
-from ogent.protocol.codec import pack
+from ogent.protocol.codec import pack, unpack
 from ogent.protocol.names import NOT_NOW
 from ogent.protocol.states import STATUS
 from ogent.protocol.states import Action as WireAction
@@ -147,6 +147,11 @@ def control_order(order: ControlOrder) -> bytes:
         expires_at=order.expires_at,
     )
     return pack(frame.model_dump())
+
+
+def control_action(order: bytes) -> Action:
+    """What a control order, as `control_order` made it, tells its agent to do."""
+    return Action(messages.ControlOrder.model_validate(unpack(order)).action.value)
 
 
 def signed_order(sealed: SealedOrder) -> messages.SignedOrder:

@@ -107,13 +107,14 @@ class Dispatcher:
             if not answer.is_put_off:
                 break
             await asyncio.sleep(PUT_OFF_S)
-        await once_there_is_room(lambda: self._commands.drop_control(control.control_id))
+        # The answer first: dropped before it, a control whose refusal was lost would stay asked for.
         if answer.is_gone:
             await self._record(control.command_id, answer)
         elif answer.refusal is not None:
-            await self._refuse_control(control.command_id, answer.refusal)
+            await self._refuse_control(control, answer.refusal)
+        await once_there_is_room(lambda: self._commands.drop_control(control.control_id))
 
-    async def _refuse_control(self, command_id: CommandId, refusal: Failure) -> None:
+    async def _refuse_control(self, control: PendingControl, refusal: Failure) -> None:
         """Say on the command that its agent will not; one that it does not know is lost."""
         now = self._clock.now()
 
@@ -121,9 +122,9 @@ class Dispatcher:
             if refusal.code == UNKNOWN_COMMAND:
                 command.lose(agent_state_lost(), at=now)
             else:
-                command.refuse_request(refusal)
+                command.refuse_request(control.action, refusal)
 
-        await self._change(command_id, refuse)
+        await self._change(control.command_id, refuse)
 
     async def cancel_unheard(self, command_id: CommandId) -> State:
         """Cancel a command that is to be stopped and that its agent was not sent; its state then.

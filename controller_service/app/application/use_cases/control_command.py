@@ -54,7 +54,7 @@ class ControlCommand:
             expires_at=now + CONTROL_GOOD_FOR,
         )
         pending = PendingControl(
-            order.control_id, command_id, command.state, self.sealer.seal_control(order)
+            order.control_id, command_id, action, command.state, self.sealer.seal_control(order)
         )
         changed = await self.commands.request(
             command_id, pending, lambda found: found.request(action, at=now)

@@ -333,9 +333,14 @@ class Command:
         self.move(State.CANCELLED, at=at)
         return True
 
-    def refuse_request(self, failure: Failure) -> None:
-        """Its agent will not do what was asked; a stop that failed is said on the command."""
-        if self.requested_action in STOPS:
+    def refuse_request(self, action: Action, failure: Failure) -> None:
+        """Its agent will not do `action`; a stop that failed is said on the command.
+
+        Nothing happens where something else has been asked for since: that has its own answer.
+        """
+        if self.requested_action is not action:
+            return
+        if action in STOPS:
             self.stop_failure = StopFailure(failure.code, failure.message)
         self.requested_action = None
 

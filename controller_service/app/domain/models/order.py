@@ -60,5 +60,6 @@ class PendingControl:
 
     control_id: ControlId
     command_id: CommandId
+    action: Action
     state: State
     sealed: SealedOrder

@@ -19,6 +19,7 @@ from sqlalchemy import (
     update,
 )
 
+from app import wire
 from app.application.ports.repositories import CommandFilter, IdempotencyKey, Removal, Standing
 from app.domain.errors import (
     CommandNotFound,
@@ -291,6 +292,7 @@ class SqlCommandRepository:
             PendingControl(
                 ControlId(row.id),
                 CommandId(row.command_id),
+                wire.control_action(row.order),
                 State(row.state),
                 SealedOrder(row.order, row.signature, row.key_id),
             )

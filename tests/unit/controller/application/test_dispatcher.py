@@ -552,6 +552,25 @@ async def test_a_refused_control_is_said_on_its_command(
     assert (command.stop_failure is None) is (state is State.LOST)
 
 
+async def test_a_control_stays_until_its_refusal_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_disk, "FULL_PAUSE_S", 0.001)
+    controller = InMemoryController(FullStore)
+    store = controller.commands
+    assert isinstance(store, FullStore)
+    session = await controller.register()
+    async with served(controller, session):
+        command_id = await controller.submit()
+        (await controller.channel.next()).acknowledge()
+        await until(controller, command_id, State.DISPATCHED)
+        await controller.control_command(a_principal(), command_id, Action.CANCEL)
+        sent = await controller.channel.next()
+        store.is_full = True
+        sent.refuse("not_permitted", "no")
+        await settled(lambda: store.refused > 3)
+    (left,) = await store.pending_controls(WEB)
+    assert (left.command_id, left.action) == (command_id, Action.CANCEL)
+
+
 async def test_a_control_under_way_is_not_sent_again_when_the_bell_rings(
     controller: InMemoryController,
 ) -> None:

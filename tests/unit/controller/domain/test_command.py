@@ -479,7 +479,15 @@ def test_a_refused_stop_is_said_and_a_refused_pause_forgotten() -> None:
     stopped, paused = (a_command_in(State.RUNNING, offered_epoch=1) for _ in range(2))
     stopped.request(Action.CANCEL, at=NOW)
     paused.request(Action.PAUSE, at=NOW)
-    for command in (stopped, paused):
-        command.refuse_request(WHY)
+    stopped.refuse_request(Action.CANCEL, WHY)
+    paused.refuse_request(Action.PAUSE, WHY)
     assert stopped.stop_failure == StopFailure(WHY.code, WHY.message)
     assert (paused.stop_failure, paused.requested_action) == (None, None)
+
+
+def test_a_refused_pause_is_not_laid_to_the_charge_of_a_cancel_that_came_after_it() -> None:
+    command = a_command_in(State.RUNNING, offered_epoch=1)
+    command.request(Action.PAUSE, at=NOW)
+    command.request(Action.CANCEL, at=NOW)
+    command.refuse_request(Action.PAUSE, WHY)
+    assert (command.stop_failure, command.requested_action) == (None, Action.CANCEL)
