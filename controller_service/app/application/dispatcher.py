@@ -107,7 +107,7 @@ class Dispatcher:
             if not answer.is_put_off:
                 break
             await asyncio.sleep(PUT_OFF_S)
-        # The answer first: dropped before it, a control whose refusal was lost would stay asked for.
+        # The answer first: of a control that is gone before it, nobody would ever hear again.
         if answer.is_gone:
             await self._record(control.command_id, answer)
         elif answer.refusal is not None:

@@ -148,6 +148,7 @@ class RunningJob(Job):
         self._is_paused = False
         self._cancel_deadline: Callable[[], None] = _nothing
         self._cancel_look: Callable[[], None] = _nothing
+        self._cancel_retry: Callable[[], None] = _nothing
 
     def facts(self) -> dict[str, Any]:
         """Where it stands."""
@@ -260,7 +261,12 @@ class RunningJob(Job):
         self._held_back = True
         for pipe in self._pipes:
             self._loop.unwatch(pipe)
-        self._loop.later(DISK_RETRY_S, self.go_on)
+        self._retry(self.go_on)
+
+    def _retry(self, what: Callable[[], None]) -> None:
+        """Do it in a while, once, however often it is tried until then."""
+        self._cancel_retry()
+        self._cancel_retry = self._loop.later(DISK_RETRY_S, what)
 
     def _on_exit(self) -> None:
         self._loop.unwatch(self._handle)
@@ -302,7 +308,7 @@ class RunningJob(Job):
             self._facts.add({"end": end})
         except OSError as exc:
             self._loop.short_of_space(self, exc.strerror or str(exc))
-            self._loop.later(DISK_RETRY_S, self._settle)
+            self._retry(self._settle)
             return
         self.end = end
         self.recorder.close()
