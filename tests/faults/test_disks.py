@@ -21,8 +21,6 @@ MIB = 1024 * 1024
 #: 23 MB on a disk of 8: it fits only while the link carries it away.
 LOUD = "seq 3000000; (exit 4)"
 
-#: How an order may end for want of room: it says so, and nothing ran.
-
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
